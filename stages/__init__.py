@@ -1,0 +1,13 @@
+"""The code of every stage. Importing it switches off what its libraries would report to the outside."""
+
+import os
+
+for _name, _value in {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DVC_NO_ANALYTICS": "1",
+    "ITERATIVE_DO_NOT_TRACK": "1",
+}.items():
+    os.environ.setdefault(_name, _value)
