@@ -214,7 +214,7 @@ def _record(
         "deps": [{"path": p, "md5": h} for p, h in identity.deps.items()],
         "outs": list(identity.outs),
         "metrics": _flat(metrics),
-        "history": [{"step": s, **row} for s, row in sorted(observe.history.items())],
+        "history": [{"step": s, **_flat(row)} for s, row in sorted(observe.history.items())],
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         **_environment(root),
