@@ -1,0 +1,204 @@
+"""The command `plumbline`. Each command is a few lines; the work lies in the modules that it calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows.lanes import LANES, lane
+from stages.core.errors import StageError
+from stages.core.params import project_root
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Landmark models that check and correct themselves.")  # fmt: skip
+console = Console()
+
+LaneName = Annotated[str, typer.Argument(help=f"one of {', '.join(LANES)}", metavar="LANE")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="a folder under models/, NAME@ALIAS (spine-phantom@champion) or models:/NAME/VERSION"),
+]
+Folder = Annotated[str | None, typer.Option(help="raw folder, or 'phantom'", metavar="DIR")]
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """Print a StageError without a traceback and end with status 1."""
+    try:
+        yield
+    except StageError as error:
+        typer.secho(f"ERROR: {error}", err=True, fg="red")
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def check() -> None:
+    """Packages, device, data, disk, locks and services: what works here and what does not."""
+    from flows.check import findings
+
+    with errors_in_words():
+        found = findings(project_root())
+    table = Table("what", "state", "detail")
+    for finding in found:
+        table.add_row(finding.what, "[green]ok" if finding.ok else "[red]look", finding.detail)
+    console.print(table)
+    raise typer.Exit(0 if all(f.ok for f in found) else 1)
+
+
+@app.command()
+def use(profile: str, spine: Folder = None, chest: Folder = None, pose: Folder = None) -> None:
+    """Switch the profile and raw folders; lanes not named keep theirs (with `demo`: return to phantoms)."""
+    from flows.profiles import use as switch
+
+    with errors_in_words():
+        chosen = switch(project_root(), profile, {"spine": spine, "chest": chest, "pose": pose})
+    console.print(f"profile [bold]{chosen.profile}[/bold]")
+    for name, folder in chosen.raw.items():
+        console.print(f"  {name:6} {folder}", soft_wrap=True)
+    console.print("Next: `make repro` (or `dvc repro`). What was built with these settings before is restored.")
+
+
+@app.command()
+def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages; default all")] = None) -> None:
+    """`dvc repro`, then what may not be a stage: journal to MLflow, promotion of the candidates."""
+    from flows.publishing import publish
+
+    with errors_in_words():
+        root = project_root()
+        environment = os.environ | {"PLUMBLINE_TRACK": "journal"}
+        dvc = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(targets or [])]
+        code = subprocess.run(dvc, cwd=root, env=environment, check=False).returncode
+        for line in publish(root, promote=code == 0):
+            console.print(line, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+@app.command()
+def sync() -> None:
+    """Bring MLflow up to date with what the stages recorded."""
+    from stages.core import tracking
+
+    with errors_in_words():
+        console.print(str(tracking.sync(project_root())))
+
+
+@app.command()
+def repair() -> None:
+    """Rebuild a lost or wiped MLflow database (runs, versions, aliases) and drop stale DVC locks."""
+    from flows import dag, registry
+
+    with errors_in_words():
+        root = project_root()
+        dag.heal(root)
+        console.print(str(registry.repair(root)), soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    lane_name: LaneName,
+    data: Annotated[Path, typer.Option(help="any folder in the lane's raw layout", metavar="DIR")],
+    out: Annotated[Path, typer.Option(help="where to write the JSON", metavar="FILE")],
+    model: Model = None,
+    threads: Annotated[int, typer.Option(help="native threads")] = 2,
+) -> None:
+    """Measure a model on any folder of labelled films or motion capture."""
+    with errors_in_words():
+        folder = _model_folder(lane_name, model)
+        if not data.is_dir():
+            raise StageError(f"--data {data} is not a folder")
+        with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
+            result = lane(lane_name).module("evaluate").evaluate_folder(folder, data, Path(scratch), threads)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        shown = {k: v for k, v in result.items() if isinstance(v, int | float | str)}
+        for name, value in shown.items():
+            console.print(f"{name:32} {value:.4g}" if isinstance(value, float) else f"{name:32} {value}")
+
+
+@app.command()
+def predict(
+    lane_name: LaneName,
+    files: Annotated[list[Path], typer.Argument(help="films, or folders of films")],
+    out: Annotated[Path, typer.Option(help="folder for overlays and predictions.json")] = Path("predictions"),
+    model: Model = None,
+    allow_phantom: Annotated[bool, typer.Option(help="let a phantom-trained model answer on a person's film")] = False,
+) -> None:
+    """Landmarks of films nobody labelled: JSON and a picture each. Research use only."""
+    with errors_in_words():
+        folder = _model_folder(lane_name, model)
+        if absent := [str(f) for f in files if not f.exists()]:
+            raise StageError(f"no such files: {', '.join(absent)}")
+        out.mkdir(parents=True, exist_ok=True)
+        answers = lane(lane_name).module("predict").predict_files(folder, files, out, allow_phantom)
+        (out / "predictions.json").write_text(json.dumps(answers, indent=2) + "\n", encoding="utf-8")
+        console.print(f"{len(answers)} answers in {out / 'predictions.json'}", soft_wrap=True)
+
+
+def _model_folder(lane_name: str, model: str | None) -> Path:
+    """The folder of the model to use: the lane's own, or the one named."""
+    root = project_root(Path(__file__).parent)
+    if model is not None:
+        from flows.registry import resolve_model
+
+        return resolve_model(model, root)
+    folder = root / lane(lane_name).model
+    if not (folder / "card.json").is_file():
+        raise StageError(f"{lane(lane_name).model} holds no model: run `make repro`, or name one with --model")
+    return folder
+
+
+@app.command()
+def promote(
+    lane_name: LaneName,
+    reason: Annotated[str, typer.Option(help="goes into the log")] = "",
+    force: Annotated[bool, typer.Option(help="promote even where the gate says no")] = False,
+) -> None:
+    """Register the lane's candidate and make it champion if it passes the gate. Safe to repeat."""
+    from flows import registry
+
+    with errors_in_words():
+        console.print(str(registry.promote(lane(lane_name).name, project_root(), force=force, reason=reason)))
+
+
+@app.command()
+def rollback(
+    lane_name: LaneName,
+    to: Annotated[int | None, typer.Option(help="version; default the previous champion")] = None,
+    reason: Annotated[str, typer.Option(help="goes into the log")] = "",
+) -> None:
+    """Make an earlier version champion again."""
+    from flows import registry
+
+    with errors_in_words():
+        console.print(str(registry.rollback(lane(lane_name).name, project_root(), to=to, reason=reason)))
+
+
+@app.command()
+def up() -> None:
+    """Start the Prefect and MLflow UIs on loopback."""
+    from flows import services
+
+    with errors_in_words():
+        for line in services.up(project_root()):
+            console.print(line, soft_wrap=True)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started."""
+    from flows import services
+
+    with errors_in_words():
+        for line in services.down(project_root()):
+            console.print(line, soft_wrap=True)
