@@ -15,7 +15,7 @@ class StageParams(BaseModel):
     """Parameters of one stage. `section` is its path in params.yaml, for example `spine.train`.
 
     Fields named like a top-level scalar of params.yaml (`seed`, `threads`, `device`, ...) are filled from
-    there; all others from the section, overlaid by the same section of the active profile.
+    there; all others from the section. The same section of the active profile is laid over both.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,12 +71,12 @@ def load_params(model: type[Model], file: Path | None = None, profile: str | Non
     section = lookup(tree, model.section)
     if section is None:
         raise StageError(f"{file.name} has no section '{model.section}'")
-    values = merge(section, lookup(tree["profiles"][profile], model.section) or {})
+    overlay = lookup(tree["profiles"][profile], model.section) or {}
     shared = {k: v for k, v in tree.items() if k in model.model_fields and not isinstance(v, dict)}
-    if doubled := sorted(shared.keys() & values.keys()):
+    if doubled := sorted(shared.keys() & section.keys()):
         raise StageError(f"{file.name}: {', '.join(doubled)} in '{model.section}' is set at the top level")
     try:
-        return model.model_validate(shared | values)
+        return model.model_validate(merge(shared | section, overlay))
     except ValidationError as error:
         problems = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise StageError(f"{file.name}, section '{model.section}':\n" + "\n".join(problems)) from None
