@@ -51,7 +51,9 @@ def _python(root: Path) -> Finding:
 
 
 def _packages(root: Path) -> Finding:
-    pins = re.findall(r"^([\w.\-]+)==([^\s;]+)", (root / "requirements.lock").read_text(encoding="utf-8"), re.M)
+    pins = re.findall(
+        r"^([\w.\-]+)==([^\s;]+)", (root / "requirements.lock").read_text(encoding="utf-8"), re.M
+    )
     wrong = []
     for name, pinned in pins:
         try:
@@ -72,13 +74,17 @@ def _command_path(root: Path) -> Finding:
     return Finding(
         "`python` on PATH",
         same,
-        str(found) if same else f"{found}; plain `dvc repro` needs `source .venv/bin/activate` (`make repro` does not)",
+        str(found)
+        if same
+        else f"{found}; plain `dvc repro` needs `source .venv/bin/activate` (`make repro` does not)",
     )
 
 
 def _profile(root: Path) -> Finding:
     tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    return Finding("profile", tree["profile"] in tree["profiles"], f"{tree['profile']} of {', '.join(tree['profiles'])}")
+    return Finding(
+        "profile", tree["profile"] in tree["profiles"], f"{tree['profile']} of {', '.join(tree['profiles'])}"
+    )
 
 
 def _device(root: Path) -> Finding:
@@ -87,10 +93,15 @@ def _device(root: Path) -> Finding:
     tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     overlays = tree["profiles"].get(tree["profile"]) or {}
     named = [str((lookup(overlays, f"{lane}.train") or {}).get("device", tree["device"])) for lane in LANES]
-    there = ["cpu", *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count()))]
+    there = [
+        "cpu",
+        *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())),
+    ]
     ok = all(device == "cpu" or torch.cuda.is_available() for device in named)
     wanted = ", ".join(sorted(set(named)))
-    return Finding("device", ok, f"params.yaml asks for {wanted}; here: {', '.join(there)}, {os.cpu_count()} cores")
+    return Finding(
+        "device", ok, f"params.yaml asks for {wanted}; here: {', '.join(there)}, {os.cpu_count()} cores"
+    )
 
 
 def _disk(root: Path) -> Finding:
@@ -131,7 +142,9 @@ def _raw_folders(root: Path) -> list[Finding]:
             state = "generated phantom" + ("" if folder.is_dir() else ", made by the first build")
             found.append(Finding(f"{lane.name} data", True, state))
         else:
-            detail = str(raw[lane.name]) if folder.is_dir() else f"{raw[lane.name]} is not there: `plumbline use`"
+            detail = (
+                str(raw[lane.name]) if folder.is_dir() else f"{raw[lane.name]} is not there: `plumbline use`"
+            )
             found.append(Finding(f"{lane.name} data", folder.is_dir(), detail))
     return found
 

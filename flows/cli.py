@@ -66,7 +66,9 @@ def use(profile: str, spine: Folder = None, chest: Folder = None, pose: Folder =
     console.print(f"profile [bold]{chosen.profile}[/bold]")
     for name, folder in chosen.raw.items():
         console.print(f"  {name:6} {folder}", soft_wrap=True)
-    console.print("Next: `make repro` (or `dvc repro`). What was built with these settings before is restored.")
+    console.print(
+        "Next: `make repro` (or `dvc repro`). What was built with these settings before is restored."
+    )
 
 
 @app.command()
@@ -132,7 +134,9 @@ def predict(
     files: Annotated[list[Path], typer.Argument(help="films, or folders of films")],
     out: Annotated[Path, typer.Option(help="folder for overlays and predictions.json")] = Path("predictions"),
     model: Model = None,
-    allow_phantom: Annotated[bool, typer.Option(help="let a phantom-trained model answer on a person's film")] = False,
+    allow_phantom: Annotated[
+        bool, typer.Option(help="let a phantom-trained model answer on a person's film")
+    ] = False,
 ) -> None:
     """Landmarks of films nobody labelled: JSON and a picture each. Research use only."""
     with errors_in_words():
@@ -154,7 +158,9 @@ def _model_folder(lane_name: str, model: str | None) -> Path:
         return resolve_model(model, root)
     folder = root / lane(lane_name).model
     if not (folder / "card.json").is_file():
-        raise StageError(f"{lane(lane_name).model} holds no model: run `make repro`, or name one with --model")
+        raise StageError(
+            f"{lane(lane_name).model} holds no model: run `make repro`, or name one with --model"
+        )
     return folder
 
 

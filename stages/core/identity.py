@@ -47,7 +47,11 @@ def identity_locked(root: Path, stage: str) -> StageIdentity | None:
     """The identity that dvc.lock records for the stage's last good run, or None where it has none."""
     from dvc.utils import dict_sha256
 
-    lock = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8")) if (root / "dvc.lock").exists() else {}
+    lock = (
+        yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
+        if (root / "dvc.lock").exists()
+        else {}
+    )
     entry = (lock.get("stages") or {}).get(stage)
     if entry is None:
         return None

@@ -113,7 +113,9 @@ def _run_stage(run: Callable[..., dict[str, float]], argv: Sequence[str] | None)
     seconds = time.monotonic() - clock
 
     if arguments.metrics is not None:
-        arguments.metrics.write_text(json.dumps(_flat(metrics), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        arguments.metrics.write_text(
+            json.dumps(_flat(metrics), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+        )
     if arguments.history is not None:
         arguments.history.write_text(_history_csv(observe.history), encoding="utf-8")
     if name and before:
@@ -144,8 +146,8 @@ def _signature(run: Callable[..., Any]) -> tuple[type[StageParams], dict[str, bo
 
 
 def _parser(run: Callable[..., Any], paths: dict[str, bool]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m {sys.modules[run.__module__].__spec__.name}"
-                                     if sys.modules[run.__module__].__spec__ else None)
+    spec = sys.modules[run.__module__].__spec__
+    parser = argparse.ArgumentParser(prog=f"python -m {spec.name}" if spec else None, allow_abbrev=False)
     for name, required in paths.items():
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=Path, required=required)
     parser.add_argument("--metrics", type=Path, help="where to write the returned metrics as JSON")
@@ -235,7 +237,9 @@ def _environment(root: Path) -> dict[str, Any]:
     import subprocess
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False
+        )
         return done.stdout.strip()
 
     torch = sys.modules.get("torch")

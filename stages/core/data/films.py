@@ -1,9 +1,9 @@
 """The film store: one memory-mapped array of pictures and one table, for every film lane.
 
-    images.npy       (N, H, W) uint8, the films stretched to one size; the `model` frame
-    films.parquet    one row a film in the same order: pseudonym, patient, size and labels in the `raw` frame
-    quarantine.csv   films that could not be taken in, with a reason
-    dataset.json     name of the data set, lane, frame, counts
+images.npy       (N, H, W) uint8, the films stretched to one size; the `model` frame
+films.parquet    one row a film in the same order: pseudonym, patient, size and labels in the `raw` frame
+quarantine.csv   films that could not be taken in, with a reason
+dataset.json     name of the data set, lane, frame, counts
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ class FilmSet:
         """Row numbers of the given ids, in their order; an id that is not here is an error."""
         where = pd.Index(self.ids).get_indexer(pd.Index(ids))
         if (where < 0).any():
-            raise StageError(f"{self.folder}: no films {[i for i, w in zip(ids, where, strict=True) if w < 0][:10]}")
+            raise StageError(
+                f"{self.folder}: no films {[i for i, w in zip(ids, where, strict=True) if w < 0][:10]}"
+            )
         return where
 
     def to_model(self, points_raw: np.ndarray, rows: np.ndarray) -> np.ndarray:

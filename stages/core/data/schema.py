@@ -29,7 +29,9 @@ class LandmarkSchema:
         paired = [i for pair in self.pairs for i in pair]
         if len(set(paired)) != len(paired):
             raise ValueError(f"{self.lane}: a point has two mirror partners in {self.pairs}")
-        used = paired + [i for group in self.groups.values() for i in group] + [i for e in self.edges for i in e]
+        used = (
+            paired + [i for group in self.groups.values() for i in group] + [i for e in self.edges for i in e]
+        )
         if wrong := sorted({i for i in used if not 0 <= i < len(self.names)}):
             raise ValueError(f"{self.lane}: no points with indices {wrong}; there are {len(self.names)}")
         if len(set(self.names)) != len(self.names):

@@ -29,7 +29,9 @@ def write_table(path: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
     """
     if set(frame.columns) != set(schema.names):
         extra, missing = set(frame.columns) - set(schema.names), set(schema.names) - set(frame.columns)
-        raise StageError(f"{path.name}: unexpected columns {sorted(extra)}, missing columns {sorted(missing)}")
+        raise StageError(
+            f"{path.name}: unexpected columns {sorted(extra)}, missing columns {sorted(missing)}"
+        )
     arrays = [_array(frame[f.name], f) for f in schema]
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -40,7 +42,11 @@ def write_table(path: Path, frame: pd.DataFrame, schema: pa.Schema) -> None:
 def _array(values: pd.Series, spec: pa.Field) -> pa.Array:
     if not pa.types.is_fixed_size_list(spec.type):
         return pa.array(values.tolist(), type=spec.type)
-    flat = np.concatenate([np.asarray(v, np.float32).reshape(-1) for v in values]) if len(values) else np.empty(0)
+    flat = (
+        np.concatenate([np.asarray(v, np.float32).reshape(-1) for v in values])
+        if len(values)
+        else np.empty(0)
+    )
     if flat.size != len(values) * spec.type.list_size:
         raise StageError(f"column {spec.name}: every row needs {spec.type.list_size} numbers")
     return pa.FixedSizeListArray.from_arrays(pa.array(flat, type=spec.type.value_type), spec.type.list_size)

@@ -1,0 +1,56 @@
+"""Switching profiles and raw folders."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.profiles import selection, use
+from stages.core.errors import StageError
+
+
+@pytest.fixture
+def project(tmp_path: Path, root: Path) -> Path:
+    shutil.copy(root / "params.yaml", tmp_path)
+    (tmp_path / "films").mkdir()
+    return tmp_path
+
+
+def test_switching_there_and_back_restores_the_file(project: Path) -> None:
+    use(project, "demo", {})
+    before = (project / "params.yaml").read_bytes()
+    use(project, "cpu", {"spine": str(project / "films")})
+    assert selection(project).profile == "cpu"
+    assert selection(project).raw["spine"] == "films", "inside the checkout the path is relative"
+    use(project, "demo", {})
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_only_what_is_asked_changes(project: Path) -> None:
+    before = yaml.safe_load((project / "params.yaml").read_text())
+    use(project, "cpu", {"chest": str(project.parent)})
+    after = yaml.safe_load((project / "params.yaml").read_text())
+    assert after["raw"]["chest"] == str(project.parent.resolve())
+    before["profile"], before["raw"]["chest"] = after["profile"], after["raw"]["chest"]
+    assert before == after
+    assert "# " in (project / "params.yaml").read_text(), "comments are kept"
+
+
+def test_lanes_not_named_keep_their_folder_outside_demo(project: Path) -> None:
+    use(project, "cpu", {"spine": str(project / "films")})
+    use(project, "cpu", {"chest": str(project / "films")})
+    assert selection(project).raw["spine"] == "films"
+    use(project, "cpu", {"spine": "phantom"})
+    assert selection(project).raw["spine"] == "data/raw/spine-phantom"
+
+
+def test_every_missing_folder_is_named_and_nothing_changes(project: Path) -> None:
+    before = (project / "params.yaml").read_bytes()
+    with pytest.raises(StageError) as error:
+        use(project, "cpu", {"spine": "nowhere", "pose": "nothing"})
+    assert "nowhere" in str(error.value)
+    assert "nothing" in str(error.value)
+    with pytest.raises(StageError, match="'night'"):
+        use(project, "night", {})
+    assert (project / "params.yaml").read_bytes() == before
