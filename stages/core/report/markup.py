@@ -1,7 +1,7 @@
 """HTML and SVG as nested function calls. Text is escaped unless it already is `Markup`.
 
-    >>> tag("p", "a < b ", tag("b", "bold"), class_="note")
-    '<p class="note">a &lt; b <b>bold</b></p>'
+>>> tag("p", "a < b ", tag("b", "bold"), class_="note")
+'<p class="note">a &lt; b <b>bold</b></p>'
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ def join(*children: Child) -> Markup:
     return Markup("".join(escape(child) for child in children if child is not None))
 
 
-def tag(name: str, *children: Child, **attributes: object) -> Markup:
+def tag(name: str, /, *children: Child, **attributes: object) -> Markup:
     """One element.
 
     Attribute names lose a trailing underscore (`class_`) and turn inner ones into hyphens
-    (`text_anchor`); an attribute whose value is None is left out. Floats are written by `number`.
+    (`text_anchor`); an attribute whose value is None is left out. Floats are written by `decimal`.
     """
-    written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(decimal(value) if isinstance(value, float) else value)}"'
-        for key, value in attributes.items()
-        if value is not None
-    )
+    written = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None)
     return Markup(f"<{name}{written}>" if name in VOID else f"<{name}{written}>{join(*children)}</{name}>")
+
+
+def _attribute(key: str, value: object) -> str:
+    text = decimal(value) if isinstance(value, float) else value
+    return f' {key.rstrip("_").replace("_", "-")}="{escape(text)}"'
 
 
 def decimal(value: float, places: int = 2) -> str:

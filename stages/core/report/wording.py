@@ -41,7 +41,9 @@ def share(value: float) -> str:
 
 def interval(estimate: Estimate, signed: bool = False) -> str:
     """`low to high`, or nothing where there is no interval."""
-    return f"{figure(estimate.low, signed)} to {figure(estimate.high, signed)}" if estimate.has_interval else ""
+    return (
+        f"{figure(estimate.low, signed)} to {figure(estimate.high, signed)}" if estimate.has_interval else ""
+    )
 
 
 def with_interval(estimate: Estimate, unit: str = "", signed: bool = False) -> str:

@@ -1,0 +1,235 @@
+"""Drawings of points on the body: errors over a mean shape, films with truth and prediction, people."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.core.report.markup import Child, Markup, tag
+from stages.core.report.svg import box, circle, curve, drawing, ellipse, group, legend, segment, words
+from stages.core.report.wording import figure
+
+Edges = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of a data frame that a drawing shows, at the same scale along x and y.
+
+    Attributes:
+        low: (x, y) of the data at the drawing's (left, top).
+        scale: drawing pixels a data unit.
+    """
+
+    low: np.ndarray
+    scale: float
+    left: float = 0.0
+    top: float = 0.0
+
+    def place(self, points: np.ndarray) -> np.ndarray:
+        """Data points (..., 2) in the drawing."""
+        return (np.asarray(points, float) - self.low) * self.scale + (self.left, self.top)
+
+
+def around(points: np.ndarray, margin: float, size: float) -> tuple[Window, float, float]:
+    """The window around all finite `points` (..., 2) whose longer side takes `size` drawing pixels.
+
+    Args:
+        margin: room on every side, in data units.
+    Returns:
+        window, width and height of the drawing.
+    """
+    flat = np.asarray(points, float).reshape(-1, 2)
+    flat = flat[np.isfinite(flat).all(1)]
+    if not len(flat):
+        flat = np.zeros((1, 2))
+    low, high = flat.min(0) - margin, flat.max(0) + margin
+    extent = np.maximum(high - low, 1e-6)
+    scale = size / extent.max()
+    return Window(low, scale), float(extent[0] * scale), float(extent[1] * scale)
+
+
+def chains(points: np.ndarray, edges: Edges, style: str) -> Markup | None:
+    """The edges between `points` (K, 2), already in the drawing; edges without an end are left out."""
+    broken = np.full(2, np.nan)
+    stops = [stop for a, b in edges for stop in (points[a], points[b], broken)]
+    return curve(np.array(stops), style) if stops else None
+
+
+def scale_bar(window: Window, x: float, y: float, length: float, unit: str) -> Markup:
+    """A bar `length` data units long that starts at (x, y) of the drawing."""
+    end = x + length * window.scale
+    return group(segment(x, y, end, y, "whisker"), words(x, y - 6, f"{figure(length)} {unit}"), style="chart")
+
+
+def round_length(extent: float) -> float:
+    """A round length near a fifth of `extent`, for a scale bar."""
+    power = 10.0 ** math.floor(math.log10(extent / 5))
+    return max(m * power for m in (1, 2, 5) if m * power <= extent / 5)
+
+
+def spread_of(residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (2,) and covariance (2, 2) of residuals (n, 2); rows that are not finite are left out."""
+    kept = residuals[np.isfinite(residuals).all(1)].astype(float)
+    if not len(kept):
+        return np.full(2, np.nan), np.full((2, 2), np.nan)
+    bias = kept.mean(0)
+    return bias, (kept - bias).T @ (kept - bias) / len(kept)
+
+
+def error_map(
+    shape: np.ndarray,
+    residuals: np.ndarray,
+    names: Sequence[str],
+    edges: Edges,
+    unit: str,
+    label: str,
+    size: float = 430,
+    called_out: int = 3,
+) -> Markup:
+    """Where the error lies: at each point of a mean shape its bias and the ellipse of one standard deviation.
+
+    Args:
+        shape: (K, 2) mean shape in the unit of the residuals.
+        residuals: (n, K, 2) prediction minus truth; NaN where either is missing.
+        called_out: so many of the worst points get their name.
+    """
+    spreads = [spread_of(residuals[:, k]) for k in range(len(shape))]
+    mean_error = _mean(np.linalg.norm(residuals, axis=-1))
+    reach = max((math.sqrt(np.trace(c)) for _, c in spreads if np.isfinite(c).all()), default=0.0)
+    window, width, height = around(shape, margin=0.06 * float(np.ptp(shape, axis=0).max()) + reach, size=size)
+    placed = window.place(shape)
+    drawn: list[Child] = [chains(placed, edges, "curve skeleton")]
+    for k, (bias, spread) in enumerate(spreads):
+        if not np.isfinite(spread).all() or not np.isfinite(placed[k]).all():
+            continue
+        x, y = placed[k] + bias * window.scale
+        tip = (
+            f"{names[k]}: mean error {figure(mean_error[k])} {unit}, "
+            f"bias {figure(bias[0], True)} to the right, {figure(bias[1], True)} down"
+        )
+        drawn.append(ellipse(x, y, spread * window.scale**2, "error", tip))
+        drawn.append(segment(placed[k][0], placed[k][1], x, y, "bias"))
+        drawn.append(circle(placed[k][0], placed[k][1], 1.6, "dot before"))
+    worst = np.argsort(np.where(np.isfinite(mean_error), -mean_error, np.inf))[:called_out]
+    for k in worst:
+        if np.isfinite(placed[k]).all() and np.isfinite(mean_error[k]):
+            right = placed[k][0] > width / 2
+            drawn.append(
+                words(
+                    placed[k][0] + (8 if right else -8),
+                    placed[k][1] + 4,
+                    f"{names[k]} {figure(mean_error[k])}",
+                    None if right else "end",
+                    "strong",
+                )
+            )
+    bar = round_length(max(width, height) / window.scale)
+    drawn.append(scale_bar(window, 4, height + 20, bar, unit))
+    return drawing(width, height + 26, label, box(0, 0, width, height, "sheet"), group(*drawn, style="chart"))
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the first axis without NaN; NaN where there is nothing else."""
+    finite = np.isfinite(values)
+    return np.where(finite, values, 0).sum(0) / np.where(finite.any(0), finite.sum(0), np.nan)
+
+
+def film_jpeg(image: np.ndarray, quality: int) -> str:
+    """A film (H, W) uint8 as a data URI."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(stream, "JPEG", quality=quality, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """One set of points on a film: name for the legend, (K, 2) raw px, style of page.css."""
+
+    name: str
+    points: np.ndarray
+    style: str
+
+
+def film(
+    picture: str | None,
+    size_raw: tuple[int, int],
+    marks: Sequence[Marks],
+    names: Sequence[str],
+    edges: Edges,
+    label: str,
+    height: float,
+    links: bool = False,
+    dots: bool = True,
+) -> Markup:
+    """A film, or white where `picture` is None, with sets of points on it.
+
+    Args:
+        picture: data URI of the film, stretched to any size; it is shown with the proportions of `size_raw`.
+        size_raw: width and height of the raw film, which the points refer to (pixel centres are integers).
+        links: draw a line from each point of the first set to its counterpart in the second.
+        dots: draw the points themselves, not only the edges between them.
+    """
+    scale = height / size_raw[1]
+    window = Window(np.array([-0.5, -0.5]), scale)
+    width = size_raw[0] * scale
+    drawn: list[Child] = [box(0, 0, width, height, "sheet")]
+    if picture is not None:
+        drawn.append(
+            tag("image", href=picture, width=float(width), height=float(height), preserveAspectRatio="none")
+        )
+    placed = [window.place(m.points) for m in marks]
+    if links and len(placed) > 1:
+        drawn.append(
+            chains(np.concatenate(placed[:2]), [(k, k + len(names)) for k in range(len(names))], "link")
+        )
+    for m, points in zip(marks, placed, strict=True):
+        drawn.append(chains(points, edges, f"curve {m.style}"))
+        for k in range(len(names)) if dots else ():
+            if np.isfinite(points[k]).all():
+                drawn.append(
+                    circle(points[k][0], points[k][1], 2.4, f"dot {m.style}", f"{names[k]} ({m.name})")
+                )
+    return drawing(width, height, label, group(*drawn, style="plain" if picture is None else "film"))
+
+
+def mark_legend(marks: Sequence[tuple[str, str]], style: str, width: float = 520) -> Markup:
+    """What the colours on films mean; `style` is `film` or `plain`, which differ in colours."""
+    key, height = legend(marks, 0, width)
+    return drawing(width, height, "Legend", group(key, style=style))
+
+
+def stick_figures(
+    poses: Mapping[str, tuple[str, np.ndarray]], edges: Edges, label: str, height: float, margin: float = 8.0
+) -> Markup:
+    """Poses from the front (as the camera sees them) and from the side, at the same scale.
+
+    Args:
+        poses: name -> (style, (K, 3) cm in the camera's frame: x right, y down, z away from the camera).
+        margin: room around the figures, cm.
+    """
+    every = np.concatenate([pose for _, pose in poses.values()])
+    low = np.nanmin(every, axis=0) - margin
+    extent = np.nanmax(every, axis=0) + margin - low
+    scale = (height - 22) / extent[1]
+    front, side = extent[0] * scale, extent[2] * scale
+    gap = 14.0
+    width = front + gap + side
+    drawn: list[Child] = [
+        box(0, 22, front, height - 22, "sheet"),
+        box(front + gap, 22, side, height - 22, "sheet"),
+    ]
+    drawn.append(words(front / 2, 14, "front", "middle", "name"))
+    drawn.append(words(front + gap + side / 2, 14, "side: depth →", "middle", "name"))
+    for axes, left in (((0, 1), 0.0), ((2, 1), front + gap)):
+        window = Window(low[list(axes)], scale, left, 22)
+        for style, pose in poses.values():
+            drawn.append(chains(window.place(pose[:, axes]), edges, f"curve {style}"))
+    return drawing(width, height, label, group(*drawn, style="chart"))
