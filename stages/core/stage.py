@@ -167,10 +167,10 @@ def _with_threads(params: StageParams, work: Callable[[], dict[str, float]]) -> 
 
 
 def _flat(metrics: dict[str, float]) -> dict[str, float | int | None]:
-    """Metrics as JSON values: six significant digits, so that files compare across kinds of CPU; NaN is null."""
+    """Metrics as JSON values: six significant digits, so that files compare well in Git; NaN is null."""
     flat: dict[str, float | int | None] = {}
     for name, value in metrics.items():
-        if isinstance(value, bool | int) or hasattr(value, "dtype") and value.dtype.kind in "iub":
+        if isinstance(value, bool | int) or (hasattr(value, "dtype") and value.dtype.kind in "iub"):
             flat[name] = int(value)
         else:
             flat[name] = float(f"{float(value):.6g}") if math.isfinite(value) else None
