@@ -52,9 +52,9 @@ class GaussianHeatmap:
     `sigma` is in model px; `stride` in model px a cell; `window` is the odd side, in cells, of the patch that
     is read around the highest cell; `sharpness` multiplies the patch before its softmax (the reference: 10).
 
-    Near a border the patch is padded with zeros, as in the reference, so that a landmark within about
-    sigma / sqrt(sharpness) of the film's edge is drawn inwards, by up to 2 px at sigma 7.5. A landmark outside
-    the film leaves only the flank of its Gaussian, and is found on the edge.
+    Near a border the patch is padded with zeros, as in the reference, so that a landmark within some
+    2 sigma / sqrt(sharpness) of the film's edge is drawn inwards, by up to 2 px at sigma 7.5. A landmark
+    outside the film leaves only the flank of its Gaussian, and is found at the edge.
     """
 
     sigma: float
@@ -123,10 +123,10 @@ class SoftmaxHeatmap:
     The coordinate is the distribution's mean (integral regression: Sun 2018, arXiv 1711.08229; DSNT: Nibali
     2018, arXiv 1801.07372). `sigma` is in model px; `stride` in model px a cell.
 
-    A Gaussian cut off by the film's edge has its mean too far inside (by up to 0.8 sigma). The target is
-    therefore tilted: its centre moves out until the mean over the grid is the landmark again, so that the pair
-    is exact at the border too, with a narrower target there. A mean never leaves the hull of the cell centres:
-    landmarks beyond it, and so also those in the outer stride / 2 px of the film, are found on the hull.
+    A Gaussian cut off by the film's edge has its mean too far inside, by up to 0.8 sigma. The target is
+    therefore tilted: its centre moves out until the mean over the grid is the landmark again, so that the
+    pair is exact at the border too, with a narrower target there. A mean never leaves the hull of the cell
+    centres: landmarks beyond it, so also those in the outer stride / 2 px of the film, are found on the hull.
     """
 
     sigma: float
@@ -136,12 +136,12 @@ class SoftmaxHeatmap:
         _require_positive(sigma=self.sigma, stride=self.stride)
         if self.sigma < self.stride / 2:
             raise ValueError(
-                f"sigma {self.sigma} px is less than half a cell of stride {self.stride}: such a target is a single "
-                "cell and cannot say where in it the landmark lies; raise sigma or lower stride"
+                f"sigma {self.sigma} px is less than half a cell of stride {self.stride}: such a target is "
+                "a single cell and cannot say where in it the landmark lies; raise sigma or lower stride"
             )
 
     def encode(self, points: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, K, 2) points in a film of `size` (H, W) -> (B, K, H / stride, W / stride), each map summing to 1."""
+        """(B, K, 2) points in a film of `size` (H, W) -> (B, K, H / stride, W / stride), summing to 1."""
         rows, columns = _grid(size, self.stride)
         cells = _to_cells(_require_points(points), self.stride)
         sigma = self.sigma / self.stride
@@ -178,19 +178,19 @@ def _to_pixels(cells: Tensor, stride: int) -> Tensor:
 
 
 def _gaussian(centre: Tensor, count: int, sigma: float) -> Tensor:
-    """(...) centres -> (..., count) exp(-(i - centre)^2 / 2 sigma^2) at cells 0 .. count - 1; zeros where NaN."""
+    """(...) centres -> (..., count) exp(-(i - centre)^2 / 2 sigma^2) at cells i < count; zeros where NaN."""
     cell = torch.arange(count, dtype=centre.dtype, device=centre.device)
     return torch.exp(-((cell - centre.unsqueeze(-1)) ** 2) / (2 * sigma**2)).nan_to_num(0.0)
 
 
 def _distribution(mean: Tensor, count: int, sigma: float) -> Tensor:
-    """(...) means in cells -> (..., count) Gaussians cut to the grid, with exactly these means; zeros where NaN."""
+    """(...) means in cells -> (..., count) Gaussians cut to the grid with these means; zeros where NaN."""
     mean = mean.clamp(_EDGE_CELLS, count - 1 - _EDGE_CELLS)
     return _cut_gaussian(_tilted_centres(mean, count, sigma), count, sigma).to(mean.dtype)
 
 
 def _cut_gaussian(centre: Tensor, count: int, sigma: float) -> Tensor:
-    """(...) centres, possibly far outside -> (..., count) Gaussians normalised on the grid; zeros where NaN."""
+    """(...) centres, also far outside -> (..., count) Gaussians summing to 1 on the grid; zeros where NaN."""
     cell = torch.arange(count, dtype=centre.dtype, device=centre.device)
     logit = -((cell - centre.unsqueeze(-1)) ** 2) / (2 * sigma**2)
     return torch.softmax(logit, -1).nan_to_num(0.0)
@@ -203,7 +203,7 @@ def _tilted_centres(mean: Tensor, count: int, sigma: float) -> Tensor:
     centre at the rate variance / sigma^2 and Newton's method comes in from the inside without overshooting.
     """
     centre = mean.double().clone()
-    # A narrow Gaussian's mean depends on where it lies in its cell, far from any edge too: treat all of these.
+    # A narrow Gaussian's mean also depends on where in its cell it lies, far from any edge: tilt them all.
     near = torch.ones_like(centre, dtype=torch.bool)
     if sigma >= 1:
         near = (mean < 6 * sigma) | (mean > count - 1 - 6 * sigma)
