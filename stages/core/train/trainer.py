@@ -191,8 +191,9 @@ class _Loop:
             values = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in parts.items())
             raise StageError(
                 f"the loss is {float(total.detach())} in epoch {batch.epoch} (phase '{batch.phase.name}'), "
-                f"step {step + 1}: {values}; samples {batch.samples.tolist()}. Lower the learning rates {batch.phase.rates} "
-                "or set clip_norm; if it is the first step, look for labels that are not finite"
+                f"step {step + 1}: {values}; samples {batch.samples.tolist()}. "
+                f"Lower the learning rates {batch.phase.rates} or set clip_norm; "
+                "if it is the first step, look for labels that are not finite"
             )
         optimiser.zero_grad(set_to_none=True)
         total.backward()
