@@ -24,6 +24,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from stages.core.errors import StageError
 from stages.core.identity import StageIdentity, identity_now
 from stages.core.params import StageParams, load_params, project_root
@@ -229,7 +231,7 @@ def _record(
     if os.environ.get("PLUMBLINE_TRACK") != "journal":
         from stages.core import tracking
 
-        tracking.sync(root)
+        tracking.sync(root, fresh=identity.key)
 
 
 def _environment(root: Path) -> dict[str, Any]:
@@ -244,6 +246,7 @@ def _environment(root: Path) -> dict[str, Any]:
 
     torch = sys.modules.get("torch")
     return {
+        "profile": yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["profile"],
         "host": platform.node(),
         "python": platform.python_version(),
         "torch": getattr(torch, "__version__", None),

@@ -1,0 +1,78 @@
+"""The code of every model that MLflow serves: files to `stages.<lane>.predict`, its answers to a table.
+
+MLflow copies this file and the package `stages` into each logged model and runs the file when a model is
+loaded, so a registered version keeps answering as it did when it was registered.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+
+class LaneModel(PythonModel):
+    """Landmarks of films or motion capture files, given by path or by content."""
+
+    def load_context(self, context: Any) -> None:
+        """Find the model folder among the artifacts."""
+        self._folder = Path(context.artifacts["model"])
+        self._lane = json.loads((self._folder / "card.json").read_text(encoding="utf-8"))["lane"]
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Predict one row a file.
+
+        Args:
+            model_input: column `path` (a file that this machine can read) or `content` (its bytes).
+            params: `allow_phantom`: let a phantom-trained model answer on a person's film.
+        Returns:
+            Columns file; landmarks, a list of points in the frame of the file; answer, the whole answer as
+            JSON, which says the training set and "research use only".
+        """
+        predictor = importlib.import_module(f"stages.{self._lane}.predict")
+        with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
+            files = _files(model_input, Path(scratch) / "in")
+            answers = predictor.predict_files(
+                self._folder, files, Path(scratch) / "out", bool((params or {}).get("allow_phantom", False))
+            )
+        if len(answers) != len(files):
+            raise ValueError(
+                f"{len(files)} files gave {len(answers)} answers; pass readable files, one a row"
+            )
+        return pd.DataFrame(
+            {
+                "file": [file.name for file in files],
+                "landmarks": [answer.get("landmarks", []) for answer in answers],
+                "answer": [json.dumps(answer) for answer in answers],
+            }
+        )
+
+
+_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"PK": ".npz", b"\x80": ".pkl"}
+
+
+def _files(table: pd.DataFrame, scratch: Path) -> list[Path]:
+    """The files to read: as named, or written to `scratch` from their content."""
+    given = [name for name in ("path", "content") if name in table and table[name].notna().all()]
+    if len(given) != 1:
+        raise ValueError(f"every row needs either `path` or `content`; got columns {list(table.columns)}")
+    if given == ["path"]:
+        return [Path(path) for path in table["path"]]
+    scratch.mkdir(parents=True)
+    files = []
+    for number, content in enumerate(table["content"]):
+        suffix = next((s for magic, s in _SUFFIXES.items() if content.startswith(magic)), ".bin")
+        files.append(scratch / f"{number:06}{suffix}")
+        files[-1].write_bytes(content)
+    return files
+
+
+set_model(LaneModel())

@@ -1,0 +1,128 @@
+"""Model folders as MLflow models: a thin pyfunc around `stages.<lane>.predict`, signature and packages."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.core.tracking.store import KEY_TAG
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+    from mlflow.models import ModelSignature
+
+_SERVING_PACKAGES = (
+    "mlflow",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pillow",
+    "pyarrow",
+    "pydantic",
+    "pyyaml",
+    "scipy",
+    "torch",
+    "torchvision",
+)
+"""What `stages.<lane>.predict` needs. Named here because MLflow would load the model to find out."""
+
+
+def log_model(
+    client: MlflowClient,
+    experiment_id: str,
+    folder: Path,
+    tags: Mapping[str, str],
+    params: Mapping[str, str],
+    run_id: str | None,
+) -> str:
+    """Log a model folder together with the code that runs it; returns the id of the logged model.
+
+    Built from the client's own steps, because `mlflow.pyfunc.log_model` would run the model on its example
+    and needs an active run.
+    """
+    import mlflow
+    import pandas as pd
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    import stages
+
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    logged = client.create_logged_model(
+        experiment_id,
+        name=f"{card['lane']}-{folder.name}",
+        source_run_id=run_id,
+        tags={k: v for k, v in tags.items() if v},
+        params=dict(params),
+        model_type=str(card["architecture"]),
+    )
+    with tempfile.TemporaryDirectory(prefix="plumbline-") as temporary:
+        target = Path(temporary) / "model"
+        mlflow.pyfunc.save_model(
+            target,
+            python_model=str(Path(__file__).with_name("bundle.py")),
+            artifacts={"model": str(folder)},
+            code_paths=[str(Path(str(stages.__file__)).parent)],
+            signature=signature(),
+            input_example=pd.DataFrame({"path": ["film.jpg"]}),
+            pip_requirements=requirements(),
+            metadata={k: card[k] for k in ("lane", "dataset", "key", "research_use_only") if k in card},
+            mlflow_model=Model(
+                artifact_path=logged.artifact_location,
+                run_id=run_id,
+                model_id=logged.model_id,
+                model_uuid=logged.model_id,
+            ),
+        )
+        client.log_model_artifacts(logged.model_id, str(target))
+    client.finalize_logged_model(logged.model_id, "READY")
+    if run_id is not None:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
+    return logged.model_id
+
+
+def find_model(client: MlflowClient, experiment_ids: Sequence[str], key: str) -> LoggedModel | None:
+    """The finished logged model of this DVC key, or None."""
+    found = client.search_logged_models(list(experiment_ids), filter_string=f"tags.`{KEY_TAG}` = '{key}'")
+    return next((m for m in found if m.status.name == "READY"), None)
+
+
+def models_of(client: MlflowClient, run: Run) -> list[LoggedModel]:
+    """The logged models of a run, finished or not."""
+    made_by = f"source_run_id = '{run.info.run_id}'"
+    return list(client.search_logged_models([run.info.experiment_id], filter_string=made_by))
+
+
+def signature() -> ModelSignature:
+    """What the served model takes and gives: one row a file, by path on the server or by content."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array, DataType
+
+    points = Array(Array(DataType.double))
+    return ModelSignature(
+        inputs=Schema(
+            [
+                ColSpec(DataType.string, "path", required=False),
+                ColSpec(DataType.binary, "content", required=False),
+            ]
+        ),
+        outputs=Schema(
+            [
+                ColSpec(DataType.string, "file"),
+                ColSpec(points, "landmarks"),
+                ColSpec(DataType.string, "answer"),
+            ]
+        ),
+        params=ParamSchema([ParamSpec("allow_phantom", DataType.boolean, False)]),
+    )
+
+
+def requirements() -> list[str]:
+    """The serving packages at the versions installed here, local build labels (`+cpu`) left off."""
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in _SERVING_PACKAGES]

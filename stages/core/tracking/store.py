@@ -1,0 +1,181 @@
+"""Where MLflow keeps its records, and the one way to open it: locked, at the current schema, quiet."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+KEY_TAG = "dvc.key"
+"""Tag of runs, logged models and registry versions: DVC's own key of the run that made them."""
+LANE_TAG = "plumbline.lane"
+"""Tag of the experiments that this project made."""
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+LOCK = Path(".plumbline") / "mlflow.lock"
+_PATIENCE_S = 300.0
+"""How long to wait for another process that is writing; logging a large model takes some seconds."""
+_SQLITE = "sqlite:///"
+
+
+class TrackingError(RuntimeError):
+    """MLflow could not be brought up to date. The message says what is missing there and what to do."""
+
+
+def tracking_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI if set, else the SQLite database at the root of the checkout, whatever the cwd."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or _own_uri(root)
+
+
+def is_own_store(root: Path) -> bool:
+    """Whether the store is the checkout's own database, not a server or a database chosen by a setting."""
+    return tracking_uri(root) == _own_uri(root)
+
+
+def artifact_location(root: Path, experiment: str) -> str | None:
+    """Where the checkout's own store keeps an experiment's artifacts; None leaves it to a server."""
+    return (root.resolve() / ARTIFACTS / experiment).as_uri() if is_own_store(root) else None
+
+
+@contextmanager
+def connected(root: Path) -> Iterator[MlflowClient]:
+    """A client of the store, with its schema up to date, while no other process of this checkout writes.
+
+    MLflow reads the address of its store from global state in several places, so it is set for the duration
+    and put back afterwards.
+
+    Raises:
+        TrackingError: if another process holds the store for minutes, or it belongs to another checkout.
+    """
+    with _locked(root), _quiet():
+        import mlflow
+
+        uri = tracking_uri(root)
+        if uri.startswith(_SQLITE):
+            _upgrade(uri)
+        with _global_uri(uri):
+            client = mlflow.MlflowClient(uri)
+            if is_own_store(root):
+                _assert_of_this_checkout(root, client)
+            yield client
+
+
+def prepare(root: Path) -> str:
+    """Create or upgrade the store, so that a server may open it; returns its address.
+
+    Two processes that find a fresh database both create its tables, and one of them fails: whoever starts a
+    server calls this first.
+    """
+    uri = tracking_uri(root)
+    if uri.startswith(_SQLITE):
+        with _locked(root), _quiet():
+            _upgrade(uri)
+    return uri
+
+
+def set_aside_if_moved(root: Path) -> Path | None:
+    """Rename the checkout's own database if it belongs to another folder; returns its new name.
+
+    MLflow notes artifact folders with their absolute path: a database that was copied or moved along with
+    its checkout would write into the old place. It is a view, and is rebuilt from the journal.
+    """
+    database = root / DATABASE
+    if not is_own_store(root) or not database.is_file():
+        return None
+    try:
+        with connected(root):
+            return None
+    except _MovedError:
+        kept = next(p for n in range(1, 10_000) if not (p := root / f"{DATABASE}.moved-{n}").exists())
+        return database.rename(kept)
+
+
+class _MovedError(TrackingError):
+    pass
+
+
+def _own_uri(root: Path) -> str:
+    return f"{_SQLITE}{root.resolve() / DATABASE}"
+
+
+def _assert_of_this_checkout(root: Path, client: MlflowClient) -> None:
+    from mlflow.entities import ViewType
+
+    foreign = [
+        e.artifact_location
+        for e in client.search_experiments(view_type=ViewType.ALL)
+        if LANE_TAG in e.tags and e.artifact_location != artifact_location(root, e.name)
+    ]
+    if foreign:
+        raise _MovedError(
+            f"{DATABASE} was made for another folder (it keeps artifacts in {', '.join(sorted(foreign))}). "
+            "Run `plumbline repair`: it puts the file aside and builds a new one from the journal."
+        )
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    path = root / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=_PATIENCE_S):
+            yield
+    except Timeout:
+        raise TrackingError(
+            f"another process has held {LOCK} for {_PATIENCE_S:.0f} s: see what runs, then `plumbline sync`"
+        ) from None
+
+
+def _upgrade(uri: str) -> None:
+    """What `mlflow db upgrade` does, and only where it is needed."""
+    from mlflow.store.db import utils
+
+    utils._make_parent_dirs_if_sqlite(uri)
+    engine = utils.create_sqlalchemy_engine_with_retry(uri)
+    try:
+        utils._safe_initialize_tables(engine)
+        if utils._get_schema_version(engine) != utils._get_latest_schema_revision():
+            utils._upgrade_db(engine)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _global_uri(uri: str) -> Iterator[None]:
+    import mlflow
+    from mlflow.tracking._tracking_service import utils
+
+    previous, environment = utils._tracking_uri, os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(previous)  # type: ignore[arg-type]
+        if environment is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = environment
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow's and Alembic's running commentary would drown the stage's own lines."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    import mlflow  # noqa: F401  sets its loggers' levels, so it comes first
+
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
