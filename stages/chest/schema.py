@@ -1,0 +1,35 @@
+"""The fifteen landmarks of a frontal chest film, L1 to L15 in the order of the label file.
+
+What a point is follows from the labels themselves (see stages/chest/structure.py), not from the anatomical
+names that circulate with the data set. "left" means smaller x, so the patient's right lung.
+"""
+
+from __future__ import annotations
+
+from stages.chest.structure import AXIS_QUARTERS, BOTTOM, LEFT, RIGHT, TOP
+from stages.core.data.schema import LandmarkSchema
+
+CHEST = LandmarkSchema(
+    lane="chest",
+    names=tuple(f"L{i}" for i in range(1, 16)),
+    pairs=tuple(zip(LEFT, RIGHT, strict=True)),
+    groups={
+        "axis": (TOP, *AXIS_QUARTERS, BOTTOM),
+        "top ends": (LEFT[0], RIGHT[0]),
+        "contour at 1/4": (LEFT[1], RIGHT[1]),
+        "contour at 1/2": (LEFT[2], RIGHT[2]),
+        "contour at 3/4": (LEFT[3], RIGHT[3]),
+        "costophrenic": (LEFT[4], RIGHT[4]),
+    },
+    edges=(
+        *zip((TOP, *AXIS_QUARTERS), (*AXIS_QUARTERS, BOTTOM), strict=True),
+        *zip(LEFT[:-1], LEFT[1:], strict=True),
+        *zip(RIGHT[:-1], RIGHT[1:], strict=True),
+    ),
+)
+
+CLASSES = {"COVID": "COVID", "Normal": "Normal", "Viral_Pneumonia": "Viral Pneumonia"}
+"""Folder of a class -> what the names of its films begin with (folders have no spaces, file names do)."""
+
+REPORT_SIZE = 224
+"""Published figures of this data set are pixels on a film of 224 x 224: `error_px224` everywhere."""

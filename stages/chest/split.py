@@ -1,0 +1,78 @@
+"""Stage chest-split: films to the roles train, val, gate and test.
+
+The data set names no patients, so every film stands for itself; films of one patient may lie in two roles, and
+nobody can tell. Where the raw folder has a split.csv, its val and test films are this project's test films,
+and only its train films are divided further.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from stages.chest.layout import SPLIT_FILE, read_given_split
+from stages.core.data.films import FilmSet, pseudonym
+from stages.core.data.split import assign_roles, split_metrics, write_split
+from stages.core.errors import StageError
+from stages.core.params import StageParams
+from stages.core.stage import Observer, stage_main
+
+
+class Params(StageParams):
+    section: ClassVar[str] = "chest.split"
+    seed: int
+    shares: dict[str, float]  # of train, val, gate and test
+
+
+def run(params: Params, films: Path, raw: Path, output: Path, observe: Observer) -> dict[str, float]:
+    """Write the split's table to `output`."""
+    store = FilmSet.open(films)
+    given = read_given_split(raw)
+    patients = store.table["patient"].to_numpy()
+    if given is None:
+        roles = assign_roles(patients, params.shares, params.seed)
+    else:
+        roles = divide_given(store.ids, patients, given, params.shares, params.seed)
+    split = pd.DataFrame({"id": store.ids, "patient": patients, "role": roles})
+    write_split(output, split)
+    return {
+        **split_metrics(split),
+        "given_split": int(given is not None),
+        "n_patients_known": 0,
+    }
+
+
+def divide_given(
+    ids: np.ndarray, patients: np.ndarray, given: dict[str, str], shares: dict[str, float], seed: int
+) -> np.ndarray:
+    """Roles (N,) that keep a given split: its val and test films are test, its train films are divided by hash.
+
+    Args:
+        ids: (N,) pseudonyms of the films.
+        given: train, val or test by file name, as in split.csv.
+        shares: those of train, val and gate keep their proportions.
+    Raises:
+        StageError: if films are in no role of the given split.
+    """
+    role_of = {pseudonym("chest", name): role for name, role in given.items()}
+    if absent := [i for i in ids if i not in role_of]:
+        raise StageError(
+            f"{SPLIT_FILE} has no role for {len(absent)} films: {', '.join(absent[:10])} (names by pseudonym are "
+            "in data/raw/names). Add rows for them, or remove the file to have all films divided by hash"
+        )
+    held_out = np.array([role_of[i] != "train" for i in ids])
+    rest = {role: share for role, share in shares.items() if role != "test"}
+    rest = {role: share / sum(rest.values()) for role, share in rest.items()}
+    roles = assign_roles(patients, rest, seed)
+    return np.where(held_out, "test", roles)
+
+
+def main() -> None:
+    stage_main(run)
+
+
+if __name__ == "__main__":
+    main()
