@@ -78,6 +78,6 @@ def _require_same_ids(store: FilmSet, ids: object, where: Path) -> None:
     ours, theirs = set(store.ids), set(ids)  # type: ignore[call-overload]
     if ours != theirs:
         raise StageError(
-            f"{store.folder} and {where} differ: films: {sorted(ours - theirs)[:5]} only in the former, "
-            f"{sorted(theirs - ours)[:5]} only in the latter; run `dvc repro` for the stage that makes the latter"
+            f"{store.folder} and {where} differ: films {sorted(ours - theirs)[:5]} only in the former, "
+            f"{sorted(theirs - ours)[:5]} only in the latter; run `dvc repro` to make the latter again"
         )
