@@ -25,7 +25,7 @@ def to_input(images: np.ndarray, size: geometry.Size) -> np.ndarray:
 
 
 def predict_input(network: LandmarkRegressor, inputs: np.ndarray, device: torch.device) -> np.ndarray:
-    """Points (N, K, 2) float64 in input px of films (N, h, w) uint8 in input size. The network is in eval mode."""
+    """Points (N, K, 2) float64 in input px of films (N, h, w) uint8; the network is in eval mode."""
     points = []
     with torch.inference_mode():
         for start in range(0, len(inputs), BATCH):

@@ -128,8 +128,8 @@ def structure_findings(points: np.ndarray, size: int, tolerance_cells: float) ->
         points: (N, 15, 2) in raw px on films of `size` x `size`.
         tolerance_cells: what rounding to the label grid explains, in its cells.
     Returns:
-        Finding -> (N,) bool: `off_grid` (a coordinate that the grid does not have), `off_axis` (L9, L10 or L11
-        away from its quarter), `off_perpendicular` (a contour point away from its perpendicular).
+        Finding -> (N,) bool: `off_grid` (a coordinate that the grid does not have), `off_axis` (L9, L10 or
+        L11 away from its quarter), `off_perpendicular` (a contour point away from its perpendicular).
     """
     quarters, along = structure_residuals(points)
     tolerance = tolerance_cells * size / len(grid_values(size))
@@ -144,8 +144,8 @@ def find_problems(raw: RawChest) -> tuple[dict[str, np.ndarray], dict[str, Probl
     """Judge all rows of the label file without opening a film.
 
     Returns:
-        Points (15, 2) in raw px by name of film, of rows that may be used, and the problem of every other name.
-        Names that occur in differing rows are a problem; equal rows count once.
+        Points (15, 2) in raw px by name of film, of rows that may be used, and the problem of every other
+        name. Names that occur in differing rows are a problem; equal rows count once.
     """
     good: dict[str, np.ndarray] = {}
     bad: dict[str, Problem] = {}

@@ -1,7 +1,7 @@
 """Wing loss (Feng et al., CVPR 2018, eq. 5) for coordinates in pixels.
 
-Its two parameters are lengths, so they only mean something beside errors in the same unit. Fed with coordinates
-in [0, 1], the usual w = 10 is never reached and the loss is plain L1; here everything is px at 224.
+Its two parameters are lengths, so they only mean something beside errors in the same unit. Fed with
+coordinates in [0, 1], the usual w = 10 is never reached and the loss is plain L1; here all is px at 224.
 """
 
 from __future__ import annotations

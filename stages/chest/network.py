@@ -3,8 +3,8 @@
     film (B, C, h, w) -> stem -> 4 stages -> global average -> dropout, linear, ReLU ... -> sigmoid -> points
 
 With the `Architecture` (3, (64, 128, 256, 512), (2, 2, 2, 2), (512, 256), 0.5) this is the ResNet-18
-regressor that the system's descriptions give, with 11,578,206 parameters. The average over the film drops where
-things are, so the head has to read positions from channel averages: a known weakness of this design.
+regressor that the system's descriptions give, with 11,578,206 parameters. The average over the film drops
+where things are, so the head has to read positions from channel averages: a known weakness of this design.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class LandmarkRegressor(nn.Module):
         self.head = build_head(architecture, 2 * n_points)
 
     def forward(self, films: Tensor) -> Tensor:
-        """Films (B, h, w) in [0, 1] -> points (B, K, 2) in their pixels, anywhere on the film but nowhere else."""
+        """Films (B, h, w) in [0, 1] -> points (B, K, 2) in their pixels, never off the film."""
         height, width = films.shape[-2:]
         x = ((films - 0.5) / 0.25)[:, None].expand(-1, self.film_channels, -1, -1)
         shares = self.head(self.backbone(x)).reshape(-1, self.n_points, 2)
@@ -77,7 +77,7 @@ class LandmarkRegressor(nn.Module):
 
     @torch.no_grad()
     def start_at(self, shape: Tensor, height: int, width: int) -> None:
-        """Set the last bias so that an untrained network says about `shape` (K, 2), in px of (height, width)."""
+        """Have an untrained network answer about `shape` (K, 2), in px of films of (height, width)."""
         size = shape.new_tensor([width, height])
         shares = (0.5 + (shape - (size - 1) / 2) / size).clamp(0.01, 0.99)
         last = self.head[-2]

@@ -46,6 +46,7 @@ class Defects(BaseModel):
     column_count: int
     out_of_range: int
     duplicate_name: int
+    copied_film: int
     sides_swapped: int
     off_grid: int
     off_axis: int
@@ -76,7 +77,13 @@ class Film:
     size: int = SIZE
     written: bool = True
     broken: bool = False
-    twice: tuple[str, ...] = ()
+    copy: str = ""  # name of a second file with the same bytes
+    second_row: tuple[str, ...] = ()  # cells of a second row, for this film or its copy
+
+    @property
+    def offender(self) -> str:
+        """The name that the truth table gives."""
+        return self.copy or self.name
 
 
 def run(params: Params, output: Path, observe: Observer) -> dict[str, float]:
@@ -168,7 +175,11 @@ SPOIL: dict[str, tuple[str, Callable[[Film], Film]]] = {
     "not_a_number": ("y7 is NA", lambda f: _set(f, 13, "NA")),
     "column_count": ("31 coordinates", lambda f: replace(f, cells=(*f.cells, "150"))),
     "out_of_range": ("x15 is 312", lambda f: _set(f, 28, "312")),
-    "duplicate_name": ("two rows that differ", lambda f: replace(f, twice=_shift(f, (0, 2), 14).cells)),
+    "duplicate_name": ("two rows that differ", lambda f: replace(f, second_row=_shift(f, (0, 2), 14).cells)),
+    "copied_film": (
+        "the same file as the film whose name lacks the last four digits",
+        lambda f: replace(f, copy=f"{f.name}0000", second_row=f.cells),
+    ),
     "sides_swapped": ("left and right points change places", _swap_sides),
     "off_grid": ("two coordinates 2 px off the label grid", lambda f: _shift(f, (4, 7), 2)),
     "off_axis": ("L10 is 19 px beside the axis", lambda f: _shift(f, (2 * AXIS_QUARTERS[1],), 19)),
@@ -187,7 +198,7 @@ def _plant(
     for name, number in zip(wanted, rng.choice(labelled, len(wanted), replace=False), strict=True):
         detail, spoil = SPOIL[name]
         films[number] = spoil(films[number])
-        planted.append((films[number].name, name, detail))
+        planted.append((films[number].offender, name, detail))
     return planted
 
 
@@ -196,9 +207,10 @@ def write_film(film: Film, folder: Path) -> None:
     if film.written:
         picture = draw_film(film.chest, film.kind, SIZE, np.random.default_rng([*film.seed, 1]))
         data = encode_film(picture, film.mode, film.size)
-        (folder / film.folder / f"{film.name}.png").write_bytes(
-            data[: len(data) // 3] if film.broken else data
-        )
+        for name in filter(None, (film.name, film.copy)):
+            (folder / film.folder / f"{name}.png").write_bytes(
+                data[: len(data) // 3] if film.broken else data
+            )
 
 
 def encode_film(picture: np.ndarray, mode: str, size: int) -> bytes:
@@ -219,8 +231,9 @@ def encode_film(picture: np.ndarray, mode: str, size: int) -> bytes:
 def write_labels(path: Path, films: list[Film]) -> None:
     """The label file: the index counts all films, so unlabelled ones leave gaps; no header."""
     rows = [(str(i), *film.cells, film.name) for i, film in enumerate(films) if film.cells]
-    repeated = [(str(i), *film.twice, film.name) for i, film in enumerate(films) if film.twice]
-    _write_csv(path, rows + repeated)
+    spoilt = [film for film in films if film.second_row]
+    rows += [(str(i), *film.second_row, film.offender) for i, film in enumerate(spoilt, start=len(films))]
+    _write_csv(path, rows)
 
 
 def _write_csv(path: Path, rows: list[tuple[str, ...]]) -> None:

@@ -1,8 +1,8 @@
 """Pictures of made-up frontal chest films: the outer lung contour runs through the given landmarks.
 
-A film is drawn in coordinates of the chest: t runs down the axis from 0 (L1) to 1 (L2), s is the distance from
-the axis to the right, both in units of the 64-cell label grid, and r = |s| / (half width of the lung at t),
-so the contour is r = 1. What a picture holds is a sum of densities: soft tissue, air, bone, disease.
+A film is drawn in coordinates of the chest: t runs down the axis from 0 (L1) to 1 (L2), s is the distance to
+the right of the axis in cells of the 64 x 64 label grid, and r = |s| / (half width of the lung at t), so the
+contour is r = 1. What a picture holds is a sum of densities: soft tissue, air, bone, disease.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Chest:
 
 @dataclass(frozen=True)
 class Coordinates:
-    """Chest coordinates of every pixel: t (H, W), s, |s|, half width of the lung, r, and 1 right of the axis."""
+    """Chest coordinates of every pixel (H, W); `across` is |s|, `top_width` the half widths at t = 0."""
 
     t: Plane
     s: Plane
@@ -139,7 +139,7 @@ def lung_mask(c: Coordinates, rng: np.random.Generator) -> Plane:
 
 
 def inner_border(c: Coordinates, rng: np.random.Generator) -> Plane:
-    """Distance of the mediastinal border of each lung from the axis: vessels, aortic knob, atrium, ventricle."""
+    """Distance of each lung's inner border from the axis: vessels, aortic knob, atrium, ventricle."""
     width = c.half_width
     base = np.float32(rng.uniform(3.2, 4.6)) + 0.5 * ramp(c.t, 0.1, 0.5)
     right = base + rng.uniform(0.8, 2.4) * bump(c.t, rng.uniform(0.26, 0.32), 0.07)
@@ -159,7 +159,7 @@ def diaphragm(c: Coordinates, rng: np.random.Generator) -> Plane:
 
 
 def aeration(c: Coordinates, kind: str, rng: np.random.Generator) -> Plane:
-    """How transparent the lungs are, about 1: clearer at the edge and the top, some side to side difference."""
+    """How transparent the lungs are, about 1: clearer at the edge and the top, the sides differ a little."""
     tone = 0.84 + 0.16 * ramp(c.r, 0.15, 0.75) - 0.10 * ramp(c.t, 0.55, 1.0)
     side = np.where(c.on_right, rng.uniform(0.92, 1.0), rng.uniform(0.92, 1.0)).astype(np.float32)
     depth = {"COVID": 0.88, "Normal": 1.0, "Viral_Pneumonia": 0.82}[kind]
@@ -264,7 +264,7 @@ def texture(shape: tuple[int, ...], cells: int, rng: np.random.Generator) -> Pla
 
 
 def expose(density: Plane, c: Coordinates, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """From density to grey values: scatter, exposure, contrast, vignette, noise, and what lies on the film."""
+    """From density to grey values: scatter, exposure, contrast, slant, what lies on the film, noise."""
     blurred = cv2.GaussianBlur(density.astype(np.float32), (0, 0), float(rng.uniform(0.5, 1.0)))
     scatter = cv2.resize(cv2.GaussianBlur(cv2.resize(blurred, (64, 64)), (0, 0), 5), density.shape[::-1])
     signal = 0.90 * blurred + 0.16 * scatter

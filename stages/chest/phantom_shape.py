@@ -93,7 +93,7 @@ def _sample_offsets(
 
 
 def _chain(correlation: Levels, rng: np.random.Generator) -> np.ndarray:
-    """Five standard normal numbers of which each depends on the one before; the first correlation is unused."""
+    """Five standard normal numbers, each correlated with the one before (the first with none)."""
     z = rng.standard_normal(len(correlation))
     for i in range(1, len(z)):
         z[i] = correlation[i] * z[i - 1] + np.sqrt(1 - correlation[i] ** 2) * z[i]

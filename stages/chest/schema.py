@@ -6,6 +6,8 @@ names that circulate with the data set. "left" means smaller x, so the patient's
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from stages.chest.structure import AXIS_QUARTERS, BOTTOM, LEFT, RIGHT, TOP
 from stages.core.data.schema import LandmarkSchema
 
@@ -22,9 +24,9 @@ CHEST = LandmarkSchema(
         "costophrenic": (LEFT[4], RIGHT[4]),
     },
     edges=(
-        *zip((TOP, *AXIS_QUARTERS), (*AXIS_QUARTERS, BOTTOM), strict=True),
-        *zip(LEFT[:-1], LEFT[1:], strict=True),
-        *zip(RIGHT[:-1], RIGHT[1:], strict=True),
+        *pairwise((TOP, *AXIS_QUARTERS, BOTTOM)),
+        *pairwise(LEFT),
+        *pairwise(RIGHT),
     ),
 )
 

@@ -1,8 +1,8 @@
 """Stage chest-split: films to the roles train, val, gate and test.
 
-The data set names no patients, so every film stands for itself; films of one patient may lie in two roles, and
-nobody can tell. Where the raw folder has a split.csv, its val and test films are this project's test films,
-and only its train films are divided further.
+The data set names no patients, so every film stands for itself; films of one patient may lie in two roles,
+and nobody can tell. Where the raw folder has a split.csv, its val and test films are this project's test
+films, and only its train films are divided further.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run(params: Params, films: Path, raw: Path, output: Path, observe: Observer)
 def divide_given(
     ids: np.ndarray, patients: np.ndarray, given: dict[str, str], shares: dict[str, float], seed: int
 ) -> np.ndarray:
-    """Roles (N,) that keep a given split: its val and test films are test, its train films are divided by hash.
+    """Roles (N,) that keep a given split: its val and test films are test, its train films are divided.
 
     Args:
         ids: (N,) pseudonyms of the films.
@@ -60,8 +60,8 @@ def divide_given(
     role_of = {pseudonym("chest", name): role for name, role in given.items()}
     if absent := [i for i in ids if i not in role_of]:
         raise StageError(
-            f"{SPLIT_FILE} has no role for {len(absent)} films: {', '.join(absent[:10])} (names by pseudonym are "
-            "in data/raw/names). Add rows for them, or remove the file to have all films divided by hash"
+            f"{SPLIT_FILE} has no role for {len(absent)} films: {', '.join(absent)} (their names are in "
+            "data/raw/names). Add rows for them, or remove the file to have all films divided by hash"
         )
     held_out = np.array([role_of[i] != "train" for i in ids])
     rest = {role: share for role, share in shares.items() if role != "test"}

@@ -80,7 +80,7 @@ def structure_residuals(points: ArrayLike) -> tuple[Array, Array]:
 
 
 def grid_values(size: int) -> NDArray[np.int64]:
-    """The coordinates (64,) that a label may have on a film of `size` pixels: multiples of size / 64, rounded."""
+    """The coordinates (64,) that a label may have on a film of `size` px: multiples of size / 64, rounded."""
     return np.rint(np.arange(GRID_CELLS) * size / GRID_CELLS).astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Stage chest-train: a network from films to points, wing loss in px at 224, mirrored films with sides exchanged."""
+"""Stage chest-train: a network from films to points; wing loss in px at 224, mirrors exchange the sides."""
 
 from __future__ import annotations
 

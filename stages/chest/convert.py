@@ -1,0 +1,156 @@
+"""Stage chest-convert: films and the coordinate table to a film store, every row checked.
+
+Left out, with a reason in quarantine.csv: what `layout.find_problems` and `layout.judge_points` name, films
+of another size than the labels were made for, second copies of a file, films without a label, and what the
+engine cannot decode. Kept but listed: labels that depart from the fourteen degrees of freedom or the grid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from stages.chest.layout import (
+    Problem,
+    RawChest,
+    find_problems,
+    judge_points,
+    read_raw,
+    structure_findings,
+)
+from stages.chest.schema import CHEST
+from stages.core.data.convert import (
+    KEPT,
+    LEFT_OUT,
+    ConvertSettings,
+    FilmJob,
+    Refusal,
+    convert_films,
+    write_names,
+)
+from stages.core.data.decode import FilmLimits
+from stages.core.data.films import DatasetInfo, dataset_name, pseudonym
+from stages.core.params import StageParams
+from stages.core.stage import Observer, stage_main
+
+DEFAULT_NAME = "covid15"
+FINDINGS = ("off_grid", "off_axis", "off_perpendicular")
+
+
+class Params(StageParams):
+    section: ClassVar[str] = "chest.convert"
+    stored_size: int  # px; films are stored square
+    label_size: int  # px of the square films that the label file speaks of
+    tolerance_cells: (
+        float  # departure from the fourteen degrees of freedom that rounding explains, grid cells
+    )
+    on_error: Literal["quarantine", "stop"]
+    workers: int
+    min_side: int
+    max_pixels: int
+
+    @property
+    def settings(self) -> ConvertSettings:
+        size = (self.stored_size, self.stored_size)
+        return ConvertSettings(size, self.workers, self.on_error, FilmLimits(self.min_side, self.max_pixels))
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A raw folder after all checks that need no decoding."""
+
+    jobs: list[FilmJob]
+    refusals: list[Refusal]
+
+    @property
+    def all_names(self) -> list[FilmJob]:
+        """Jobs and refused films alike, for the private table of names."""
+        known = {job.id for job in self.jobs}
+        refused = {r.id: r.name for r in self.refusals if r.id not in known}
+        return [*self.jobs, *(FilmJob(i, i, "", Path(name), None) for i, name in refused.items())]
+
+
+def run(params: Params, raw: Path, output: Path, observe: Observer) -> dict[str, float]:
+    """Write the film store `output`, and the private table of names (see `names_file`)."""
+    inventory = take_inventory(read_raw(raw), params)
+    info = DatasetInfo(dataset_name(raw, DEFAULT_NAME), CHEST.lane)
+    counts = convert_films(
+        inventory.jobs, inventory.refusals, output, info, CHEST.n_points, params.settings, observe
+    )
+    write_names(names_file(output, info), inventory.all_names)
+    return {**{f"n_{finding}": 0 for finding in FINDINGS}, **counts}
+
+
+def names_file(output: Path, info: DatasetInfo) -> Path:
+    """data/raw/names/<lane>-<data set>.csv, for the film store data/<lane>/films. Git ignores data/raw."""
+    return output.parent.parent / "raw" / "names" / f"{info.lane}-{info.name}.csv"
+
+
+def take_inventory(raw: RawChest, params: Params) -> Inventory:
+    """Which films of a raw folder can be used, and what is wrong with every other one."""
+    good, bad = find_problems(raw)
+    bad |= {name: Problem("no_label", "no row in the label file") for name in raw.unlabelled}
+    for name, points in good.items():
+        problem = _size_problem(raw.films[name][0], params.label_size)
+        problem = problem or judge_points(points, params.label_size, params.label_size)
+        if problem:
+            bad[name] = problem
+    good = {name: points for name, points in good.items() if name not in bad}
+    bad |= (copies := _copies({name: raw.films[name][0] for name in good}))
+    good = {name: points for name, points in good.items() if name not in copies}
+
+    refusals = [_refusal(name, bad[name], LEFT_OUT) for name in sorted(bad)]
+    if good:
+        shapes = np.stack(list(good.values()))
+        for finding, hit in structure_findings(shapes, params.label_size, params.tolerance_cells).items():
+            note = Problem(finding, "label kept as it is")
+            refusals += [_refusal(name, note, KEPT) for name, found in zip(good, hit, strict=True) if found]
+    return Inventory([_job(name, raw.films[name][0], points) for name, points in good.items()], refusals)
+
+
+def _job(name: str, path: Path, points: np.ndarray) -> FilmJob:
+    """Without patient ids in the data set, every film is its own patient."""
+    film = pseudonym(CHEST.lane, name)
+    return FilmJob(id=film, patient=film, group=path.parent.name, path=path, landmarks=points)
+
+
+def _refusal(name: str, problem: Problem, action: str) -> Refusal:
+    return Refusal(pseudonym(CHEST.lane, name), name, problem.reason, action, problem.detail)
+
+
+def _size_problem(path: Path, expected: int) -> Problem | None:
+    """A film that is readable but of another size; unreadable ones are left to the engine."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+        return None
+    if (width, height) == (expected, expected):
+        return None
+    return Problem("other_size", f"{width} x {height} px; labels are for {expected} x {expected}")
+
+
+def _copies(films: dict[str, Path]) -> dict[str, Problem]:
+    """All films but the first by name of those with equal bytes: they could lie in different roles."""
+    first: dict[str, str] = {}
+    copies = {}
+    for name in sorted(films):
+        digest = hashlib.sha256(films[name].read_bytes()).hexdigest()
+        if first.setdefault(digest, name) != name:
+            original = pseudonym(CHEST.lane, first[digest])
+            copies[name] = Problem("copied_film", f"the same file as {original}")
+    return copies
+
+
+def main() -> None:
+    stage_main(run)
+
+
+if __name__ == "__main__":
+    main()
