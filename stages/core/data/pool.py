@@ -1,0 +1,75 @@
+"""Independent pieces of work on all cores, with bounded memory and without orphans."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from stages.core.errors import StageError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def worker_count(workers: int, items: int) -> int:
+    """How many processes to use: `workers`, or one a usable core where it is 0; never more than items."""
+    wanted = workers if workers > 0 else len(os.sched_getaffinity(0))
+    return max(1, min(wanted, items))
+
+
+def map_unordered(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[tuple[int, Result]]:
+    """Yield (index, function(item)) of all items as they finish.
+
+    At most two items a worker are under way or waiting to be taken, so memory does not grow with the number
+    of items. With one worker everything runs here. `function` and items must pickle, and a result must
+    depend on its item alone: then the number of workers changes nothing but time.
+
+    Raises:
+        StageError: where a worker died (mostly: the system ended it for lack of memory); names its items.
+    """
+    count = worker_count(workers, len(items))
+    if count == 1:
+        single_thread()
+        for index, item in enumerate(items):
+            yield index, function(item)
+        return
+    with ProcessPoolExecutor(count, mp_context=get_context("fork"), initializer=_start_worker) as pool:
+        waiting: dict[Future[Result], int] = {}
+        todo = iter(enumerate(items))
+        try:
+            while True:
+                while len(waiting) < 2 * count and (entry := next(todo, None)) is not None:
+                    waiting[pool.submit(function, entry[1])] = entry[0]
+                if not waiting:
+                    return
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield waiting.pop(future), future.result()
+        except BrokenProcessPool:
+            lost = ", ".join(str(items[i]) for i in sorted(waiting.values()))
+            raise StageError(
+                f"a worker process died, perhaps for lack of memory, while at one of: {lost}. What was "
+                "finished is kept; run again with fewer workers, or with that file taken away."
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def single_thread() -> None:
+    """OpenCV in one thread: the cores are taken by processes, and results do not depend on their number."""
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _start_worker() -> None:
+    from stages.core.stage import end_with_parent
+
+    end_with_parent()
+    single_thread()
