@@ -36,13 +36,14 @@ class Window:
         return (np.asarray(points, float) - self.low) * self.scale + (self.left, self.top)
 
 
-def around(points: np.ndarray, margin: float, size: float) -> tuple[Window, float, float]:
-    """The window around all finite `points` (..., 2) whose longer side takes `size` drawing pixels.
+def around(points: np.ndarray, margin: float, height: float, side: float = 0) -> tuple[Window, float]:
+    """The window around all finite `points` (..., 2) in a drawing of the given height.
 
     Args:
         margin: room on every side, in data units.
+        side: more room on the left and on the right, in drawing pixels.
     Returns:
-        window, width and height of the drawing.
+        window and width of the drawing.
     """
     flat = np.asarray(points, float).reshape(-1, 2)
     flat = flat[np.isfinite(flat).all(1)]
@@ -50,8 +51,8 @@ def around(points: np.ndarray, margin: float, size: float) -> tuple[Window, floa
         flat = np.zeros((1, 2))
     low, high = flat.min(0) - margin, flat.max(0) + margin
     extent = np.maximum(high - low, 1e-6)
-    scale = size / extent.max()
-    return Window(low, scale), float(extent[0] * scale), float(extent[1] * scale)
+    scale = height / float(extent[1])
+    return Window(low, scale, left=side), float(extent[0] * scale + 2 * side)
 
 
 def chains(points: np.ndarray, edges: Edges, style: str) -> Markup | None:
@@ -82,56 +83,104 @@ def spread_of(residuals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return bias, (kept - bias).T @ (kept - bias) / len(kept)
 
 
+@dataclass(frozen=True)
+class Spot:
+    """What an error map says of a place: an ellipse about (x, y), and words beside it.
+
+    Attributes:
+        points: landmarks whose errors it stands for; it is drawn at their middle.
+        named: write its name and mean error beside it.
+    """
+
+    name: str
+    points: tuple[int, ...]
+    named: bool = True
+
+
 def error_map(
     shape: np.ndarray,
     residuals: np.ndarray,
     names: Sequence[str],
     edges: Edges,
+    spots: Sequence[Spot],
     unit: str,
     label: str,
-    size: float = 430,
-    called_out: int = 3,
+    height: float,
 ) -> Markup:
-    """Where the error lies: at each point of a mean shape its bias and the ellipse of one standard deviation.
+    """Where the error lies on a mean shape.
+
+    Each landmark is a dot in one of five shades by its mean error. Each spot has the ellipse of one standard
+    deviation about its mean place, tied to its true place by a line, the bias.
 
     Args:
         shape: (K, 2) mean shape in the unit of the residuals.
         residuals: (n, K, 2) prediction minus truth; NaN where either is missing.
-        called_out: so many of the worst points get their name.
     """
-    spreads = [spread_of(residuals[:, k]) for k in range(len(shape))]
-    mean_error = _mean(np.linalg.norm(residuals, axis=-1))
-    reach = max((math.sqrt(np.trace(c)) for _, c in spreads if np.isfinite(c).all()), default=0.0)
-    window, width, height = around(shape, margin=0.06 * float(np.ptp(shape, axis=0).max()) + reach, size=size)
+    errors = _mean(np.linalg.norm(residuals, axis=-1))
+    limits = shade_limits(errors)
+    margin = 0.05 * float(np.nanmax(shape[:, 1]) - np.nanmin(shape[:, 1]))
+    window, width = around(shape, margin, height, side=90)
     placed = window.place(shape)
     drawn: list[Child] = [chains(placed, edges, "curve skeleton")]
-    for k, (bias, spread) in enumerate(spreads):
-        if not np.isfinite(spread).all() or not np.isfinite(placed[k]).all():
-            continue
-        x, y = placed[k] + bias * window.scale
-        tip = (
-            f"{names[k]}: mean error {figure(mean_error[k])} {unit}, "
-            f"bias {figure(bias[0], True)} to the right, {figure(bias[1], True)} down"
-        )
-        drawn.append(ellipse(x, y, spread * window.scale**2, "error", tip))
-        drawn.append(segment(placed[k][0], placed[k][1], x, y, "bias"))
-        drawn.append(circle(placed[k][0], placed[k][1], 1.6, "dot before"))
-    worst = np.argsort(np.where(np.isfinite(mean_error), -mean_error, np.inf))[:called_out]
-    for k in worst:
-        if np.isfinite(placed[k]).all() and np.isfinite(mean_error[k]):
-            right = placed[k][0] > width / 2
-            drawn.append(
-                words(
-                    placed[k][0] + (8 if right else -8),
-                    placed[k][1] + 4,
-                    f"{names[k]} {figure(mean_error[k])}",
-                    None if right else "end",
-                    "strong",
-                )
-            )
-    bar = round_length(max(width, height) / window.scale)
-    drawn.append(scale_bar(window, 4, height + 20, bar, unit))
-    return drawing(width, height + 26, label, box(0, 0, width, height, "sheet"), group(*drawn, style="chart"))
+    for spot in spots:
+        drawn += _spot(spot, placed, residuals, window, errors, unit, width)
+    for k, (x, y) in enumerate(placed):
+        if math.isfinite(errors[k]):
+            tip = f"{names[k]}: mean error {figure(errors[k])} {unit}"
+            drawn.append(circle(x, y, 3.4, f"shade{int(np.searchsorted(limits, errors[k]))}", tip))
+    drawn.append(scale_bar(window, 8, height - 8, round_length(height / window.scale), unit))
+    key = _shade_key(limits, unit, height + 8)
+    return drawing(
+        width, height + 30, label, box(0, 0, width, height, "sheet"), group(*drawn, key, style="chart")
+    )
+
+
+def shade_limits(errors: np.ndarray) -> np.ndarray:
+    """Four limits between five shades that divide the finite errors evenly from least to greatest."""
+    finite = errors[np.isfinite(errors)]
+    return np.linspace(finite.min(), finite.max(), 6)[1:-1] if finite.size else np.zeros(4)
+
+
+def _spot(
+    spot: Spot,
+    placed: np.ndarray,
+    residuals: np.ndarray,
+    window: Window,
+    errors: np.ndarray,
+    unit: str,
+    width: float,
+) -> list[Markup]:
+    chosen = list(spot.points)
+    bias, spread = spread_of(_mean(np.moveaxis(residuals[:, chosen], 1, 0)))
+    if not np.isfinite(spread).all():
+        return []
+    x, y = placed[chosen].mean(0)
+    mean = float(np.nanmean(errors[chosen]))
+    tip = (
+        f"{spot.name}: mean error {figure(mean)} {unit}, "
+        f"bias {figure(bias[0], True)} to the right, {figure(bias[1], True)} down"
+    )
+    at = np.array([x, y]) + bias * window.scale
+    drawn = [
+        ellipse(at[0], at[1], spread * window.scale**2, "error", tip),
+        segment(x, y, at[0], at[1], "bias"),
+    ]
+    if spot.named:
+        reach = placed[chosen, 0]
+        left = reach.mean() < width / 2 if len(chosen) == 1 else False
+        edge = reach.min() - 12 if left else reach.max() + 12
+        drawn.append(words(edge, y + 4, f"{spot.name}  {figure(mean)}", "end" if left else None))
+    return drawn
+
+
+def _shade_key(limits: np.ndarray, unit: str, y: float) -> Markup:
+    """The five shades with the limits between them."""
+    drawn: list[Markup] = []
+    for k in range(len(limits) + 1):
+        drawn.append(box(44.0 * k, y, 44, 9, f"shade{k}"))
+        if k:
+            drawn.append(words(44.0 * k, y + 21, figure(float(limits[k - 1])), "middle"))
+    return group(*drawn, words(44.0 * 5 + 8, y + 9, f"mean error ({unit})"))
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

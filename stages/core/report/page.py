@@ -13,7 +13,7 @@ from typing import Any
 
 from stages.core.errors import StageError
 from stages.core.report.markup import Child, Markup, join, tag
-from stages.core.report.wording import VERDICT_CLASS, Estimate, figure, interval
+from stages.core.report.wording import VERDICTS, Estimate, figure, interval, interval_name
 
 SUMMARY_ID = "plumbline-summary"
 RESEARCH_USE = "Research use only: not for diagnosis or treatment."
@@ -32,8 +32,15 @@ class Tile:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the comparison: a method's error, and how the model differs from it on the same cases."""
+    """A row of the comparison: a method's error, and how the model differs from it on the same cases.
 
+    Attributes:
+        key, name: what the evaluation and what the page call it.
+        difference: mean of the model's error minus this method's; None where they were not compared.
+        verdict: of the model, in the words of stages.core.evaluate.statistics.
+    """
+
+    key: str
     name: str
     error: Estimate
     is_model: bool = False
@@ -130,14 +137,14 @@ def tiles(entries: Sequence[Tile]) -> Markup:
 
 def _tile(entry: Tile) -> Markup:
     value = entry.value or (figure(entry.estimate.value) if entry.estimate else "")
-    range_ = (
-        f"95 % interval {interval(entry.estimate)}" if entry.estimate and entry.estimate.has_interval else ""
-    )
+    bounds = ""
+    if entry.estimate and entry.estimate.has_interval:
+        bounds = f"{interval_name(entry.estimate)} {interval(entry.estimate)}"
     return tag(
         "div",
         tag("div", entry.label, class_="label"),
         tag("div", value, tag("small", " ", entry.unit) if entry.unit else None, class_="value"),
-        *(tag("div", line, class_="range") for line in (range_, entry.note) if line),
+        *(tag("div", line, class_="range") for line in (bounds, entry.note) if line),
         class_="tile",
     )
 
@@ -155,7 +162,7 @@ def table(
     headings: Sequence[str],
     rows: Sequence[Sequence[Child | Cell]],
     numeric: Sequence[int] = (),
-    caption: str | None = None,
+    caption: Child = None,
     emphasised: Sequence[int] = (),
     style: str | None = None,
 ) -> Markup:
@@ -193,8 +200,9 @@ def _cell(column: int, cell: Child | Cell, kinds: dict[int, str]) -> Markup:
 
 
 def verdict_words(verdict: str) -> Markup:
-    """A verdict in the style that goes with it."""
-    return tag("span", verdict, class_=VERDICT_CLASS.get(verdict, "open"))
+    """A verdict of stages.core.evaluate.statistics, as a page says it."""
+    text, style = VERDICTS[verdict]
+    return tag("span", text, class_=style)
 
 
 def picture(drawn: Child, caption: Child) -> Markup:
@@ -204,6 +212,16 @@ def picture(drawn: Child, caption: Child) -> Markup:
 def grid(*content: Child) -> Markup:
     """Side by side where there is room for two."""
     return tag("div", *content, class_="grid")
+
+
+def beside(drawn: Child, content: Child) -> Markup:
+    """A tall figure as wide as it is, and what stands to its right in the rest of the width."""
+    return tag("div", drawn, content, class_="beside")
+
+
+def stack(*content: Child) -> Markup:
+    """One below the other."""
+    return tag("div", *content, class_="stack")
 
 
 def row(*content: Child) -> Markup:

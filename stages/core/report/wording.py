@@ -11,11 +11,12 @@ MISSING = "–"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval, in the unit that the caller states. NaN bounds mean no interval."""
+    """A figure with an interval that aims at the coverage `level`; NaN bounds mean that there is none."""
 
     value: float
     low: float = math.nan
     high: float = math.nan
+    level: float = math.nan
 
     @property
     def has_interval(self) -> bool:
@@ -32,6 +33,11 @@ def figure(value: float, signed: bool = False) -> str:
         return "0"
     places = 2 - math.floor(math.log10(float(f"{size:.3g}")))
     return f"{sign}{size:,.{max(0, min(places, 6))}f}"
+
+
+def interval_name(estimate: Estimate) -> str:
+    """`95 % interval`."""
+    return f"{100 * estimate.level:g} % interval" if math.isfinite(estimate.level) else "interval"
 
 
 def share(value: float) -> str:
@@ -52,21 +58,13 @@ def with_interval(estimate: Estimate, unit: str = "", signed: bool = False) -> s
     return f"{text} ({interval(estimate, signed)})" if estimate.has_interval else text
 
 
-def verdict(difference: Estimate) -> str:
-    """What a paired difference in error, model minus other, says about the model.
-
-    Returns:
-        "beats" when the whole interval is below zero, "worse" when it is above, else "no difference shown".
-    """
-    if not difference.has_interval:
-        return "not tested"
-    if difference.high < 0:
-        return "beats"
-    return "worse" if difference.low > 0 else "no difference shown"
-
-
-VERDICT_CLASS = {"beats": "good", "worse": "bad", "no difference shown": "open", "not tested": "open"}
-"""Style of a verdict; colour only repeats what the word says."""
+VERDICTS = {
+    "better": ("beats", "good"),
+    "worse": ("worse", "bad"),
+    "no difference": ("no difference shown", "open"),
+    "too few groups": ("too few cases to tell", "open"),
+}
+"""Verdict of a paired comparison -> how a page says it of the first method, and the style with it."""
 
 
 def listing(items: list[str]) -> str:

@@ -33,7 +33,11 @@ def test_log_axis_places_decades_evenly() -> None:
     assert [axis.place(v, 0, 100) for v in (1, 10, 100)] == pytest.approx([0, 50, 100])
 
 
-@given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=20), st.booleans(), st.booleans())
+@given(
+    st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=20),
+    st.booleans(),
+    st.booleans(),
+)
 def test_an_axis_holds_every_finite_value_whatever_comes(values: list[float], zero: bool, log: bool) -> None:
     axis = spanning(values, "x", zero, log)
     kept = [v for v in values if math.isfinite(v) and (v > 0 or not log)]
@@ -44,7 +48,9 @@ def test_an_axis_holds_every_finite_value_whatever_comes(values: list[float], ze
 
 def test_bar_length_and_whiskers_follow_the_axis() -> None:
     axis = Axis(0, 100, "mean error (raw px)")
-    drawn = bars([Bar("model", Estimate(50, 40, 60), "model"), Bar("mean shape", Estimate(100))], axis, "label")
+    drawn = bars(
+        [Bar("model", Estimate(50, 40, 60), "model"), Bar("mean shape", Estimate(100))], axis, "label"
+    )
     widths = [float(w) for w in re.findall(r'<rect[^>]* width="([\d.]+)"', drawn)]
     assert widths[1] == pytest.approx(2 * widths[0], abs=0.02)
     assert drawn.count('class="whisker"') == 3
@@ -68,12 +74,19 @@ def test_curves_break_at_missing_values_and_show_every_name() -> None:
 
 def test_one_point_and_no_points_draw_nothing_and_do_not_fail() -> None:
     for y in ([1.0], [math.nan]):
-        drawn = curves([Series("loss", np.array([1.0]), np.array(y), "model")], Axis(0, 2, "epoch"), Axis(0, 2, "loss"), "")
+        drawn = curves(
+            [Series("loss", np.array([1.0]), np.array(y), "model")],
+            Axis(0, 2, "epoch"),
+            Axis(0, 2, "loss"),
+            "",
+        )
         assert "nan" not in drawn
 
 
 def test_columns_leave_out_missing_values() -> None:
-    drawn = columns(["T1", "T2"], [("|dx|", "truth", np.array([1, np.nan])), ("|dy|", "model", np.ones(2))], "", "px", "")
+    drawn = columns(
+        ["T1", "T2"], [("|dx|", "truth", np.array([1, np.nan])), ("|dy|", "model", np.ones(2))], "", "px", ""
+    )
     assert drawn.count("<title>T") == 3
     assert "nan" not in drawn
 

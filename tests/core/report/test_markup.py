@@ -50,7 +50,8 @@ def test_attribute_names_and_void_elements() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(3.5, "3.5"), (-0.001, "0"), (0.0, "0"), (120.0, "120"), (1 / 3, "0.33"), (-2.999, "-3")]
+    ("value", "text"),
+    [(3.5, "3.5"), (-0.001, "0"), (0.0, "0"), (120.0, "120"), (1 / 3, "0.33"), (-2.999, "-3")],
 )
 def test_decimal_is_short(value: float, text: str) -> None:
     assert decimal(value) == text
