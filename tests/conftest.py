@@ -23,3 +23,15 @@ def realdata() -> Path:
 def root() -> Path:
     """The checkout under test."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables and no rows: making one takes seconds, copying it does not."""
+    from stages.core.tracking import prepare
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        prepare(folder)
+    return folder / "mlflow.db"

@@ -70,6 +70,11 @@ class Record(BaseModel):
         return self.stage.partition("-")[2] or self.stage
 
     @property
+    def ended(self) -> datetime.datetime:
+        never = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+        return self.started + datetime.timedelta(seconds=self.seconds) if self.started else never
+
+    @property
     def data(self) -> tuple[Dependency, ...]:
         """The inputs that are data or models, not code."""
         return tuple(d for d in self.deps if not d.is_code)
@@ -77,7 +82,7 @@ class Record(BaseModel):
 
 @dataclass(frozen=True)
 class Journal:
-    """All readable records, oldest first, and the files that could not be read, with the reason."""
+    """All readable records in the order in which they ended, and the files that could not be read: why."""
 
     records: tuple[Record, ...]
     unreadable: dict[str, str]
@@ -93,6 +98,5 @@ def read_journal(root: Path) -> Journal:
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"])) or "file"
             unreadable[file.relative_to(root).as_posix()] = f"{where}: {problem['msg']}"
-    never = datetime.datetime.min.replace(tzinfo=datetime.UTC)
-    records.sort(key=lambda r: (r.started or never, r.stage, r.key))
+    records.sort(key=lambda r: (r.ended, r.stage, r.key))
     return Journal(tuple(records), unreadable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,17 @@ from stages.core.tracking.journal import Dependency, Record
 
 
 def locked_records(root: Path) -> list[Record]:
-    """One record a stage of dvc.lock, as far as its metrics and history can still be read."""
+    """One record a stage of dvc.lock, producers first, as far as metrics and history can still be read."""
     lock = root / "dvc.lock"
     stages = (
         (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {}) if lock.is_file() else {}
     )
-    return [_record(root, stage, entry) for stage, entry in stages.items()]
+    made_by = {out["path"]: stage for stage, entry in stages.items() for out in entry.get("outs", [])}
+    needs = {
+        stage: {made_by[d["path"]] for d in entry.get("deps", []) if d["path"] in made_by}
+        for stage, entry in stages.items()
+    }
+    return [_record(root, stage, stages[stage]) for stage in TopologicalSorter(needs).static_order()]
 
 
 def _record(root: Path, stage: str, entry: Mapping[str, Any]) -> Record:

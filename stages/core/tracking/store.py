@@ -148,6 +148,16 @@ def _upgrade(uri: str) -> None:
         engine.dispose()
 
 
+def _close(uri: str) -> None:
+    """Close MLflow's pooled connections, which would go on writing into a database that was moved away."""
+    from mlflow.store.model_registry import sqlalchemy_store as registry
+    from mlflow.store.tracking import sqlalchemy_store as tracking
+
+    for store in (tracking.SqlAlchemyStore, registry.SqlAlchemyStore):
+        if uri in store._engine_map:
+            store._engine_map[uri].dispose()
+
+
 @contextmanager
 def _global_uri(uri: str) -> Iterator[None]:
     import mlflow
@@ -158,6 +168,7 @@ def _global_uri(uri: str) -> Iterator[None]:
     try:
         yield
     finally:
+        _close(uri)
         mlflow.set_tracking_uri(previous)  # type: ignore[arg-type]
         if environment is not None:
             os.environ["MLFLOW_TRACKING_URI"] = environment
