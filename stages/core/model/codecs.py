@@ -13,7 +13,8 @@ Both codecs share four functions:
     locate(maps)         -> points   maps to coordinates; locate(encode(p)) is p within 0.03 px on average
     decode(output)       -> points   locate(activate(output)): what a caller wants nearly always
 
-A missing landmark (NaN) encodes to a map of zeros; the loss has to mask it.
+A missing landmark (NaN) encodes to a map of zeros; the loss has to mask it. `encode(..., out=maps)` fills an
+earlier target instead of a fresh one: at full resolution most of the time goes into fresh memory.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Codec(Protocol):
 
     stride: int
 
-    def encode(self, points: Tensor, size: tuple[int, int]) -> Tensor: ...
+    def encode(self, points: Tensor, size: tuple[int, int], out: Tensor | None = None) -> Tensor: ...
     def activate(self, output: Tensor) -> Tensor: ...
     def locate(self, maps: Tensor) -> Tensor: ...
     def decode(self, output: Tensor) -> Tensor: ...
@@ -67,7 +68,7 @@ class GaussianHeatmap:
         if self.window < 1 or self.window % 2 == 0:
             raise ValueError(f"window must be an odd number of cells, got {self.window}")
 
-    def encode(self, points: Tensor, size: tuple[int, int]) -> Tensor:
+    def encode(self, points: Tensor, size: tuple[int, int], out: Tensor | None = None) -> Tensor:
         """(B, K, 2) points in a film of `size` (H, W) -> (B, K, H / stride, W / stride) maps in [0, 1].
 
         exp(-r^2 / 2 sigma^2) is separable: a column times a row, which costs one multiplication a pixel.
@@ -77,7 +78,7 @@ class GaussianHeatmap:
         sigma = self.sigma / self.stride
         vertical = _gaussian(cells[..., 1], rows, sigma)
         horizontal = _gaussian(cells[..., 0], columns, sigma)
-        return vertical.unsqueeze(-1) * horizontal.unsqueeze(-2)
+        return torch.mul(vertical.unsqueeze(-1), horizontal.unsqueeze(-2), out=out)
 
     def activate(self, output: Tensor) -> Tensor:
         """Logits -> maps in (0, 1)."""
@@ -90,8 +91,10 @@ class GaussianHeatmap:
         perfect map of sigma 7.5 the offset from the highest cell comes out 6 % short: 0.023 px on average.
         """
         height, width = _require_maps(maps).shape[-2:]
-        highest = maps.flatten(-2).argmax(-1)  # (B, K)
-        row, column = highest // width, highest % width
+        # The first highest cell, as a flat argmax finds it, at half its cost: a maximum is vectorised.
+        row = maps.amax(-1).argmax(-1)  # (B, K)
+        own_row = row[..., None, None].expand(-1, -1, 1, width)
+        column = maps.gather(-2, own_row).squeeze(-2).argmax(-1)
 
         reach = self.window // 2
         offset = torch.arange(-reach, reach + 1, device=maps.device)
@@ -140,14 +143,14 @@ class SoftmaxHeatmap:
                 "a single cell and cannot say where in it the landmark lies; raise sigma or lower stride"
             )
 
-    def encode(self, points: Tensor, size: tuple[int, int]) -> Tensor:
+    def encode(self, points: Tensor, size: tuple[int, int], out: Tensor | None = None) -> Tensor:
         """(B, K, 2) points in a film of `size` (H, W) -> (B, K, H / stride, W / stride), summing to 1."""
         rows, columns = _grid(size, self.stride)
         cells = _to_cells(_require_points(points), self.stride)
         sigma = self.sigma / self.stride
         vertical = _distribution(cells[..., 1], rows, sigma)
         horizontal = _distribution(cells[..., 0], columns, sigma)
-        return vertical.unsqueeze(-1) * horizontal.unsqueeze(-2)
+        return torch.mul(vertical.unsqueeze(-1), horizontal.unsqueeze(-2), out=out)
 
     def activate(self, output: Tensor) -> Tensor:
         """Logits -> distributions over the cells."""
