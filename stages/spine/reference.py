@@ -1,8 +1,8 @@
 """How the public KeyBot code draws and reads heatmaps: a film at a time. For comparison only.
 
-Same values as `GaussianHeatmap` of stages/core/model/codecs.py, at the reference's cost: drawing builds a grid
-of coordinates anew for every film and each of its landmarks; reading picks a patch for every pair of landmarks
-in the batch and keeps the diagonal, so that memory grows with the square of the batch.
+Same values as `GaussianHeatmap` of stages/core/model/codecs.py, at the reference's cost: drawing builds a
+grid of coordinates anew for every film and each of its landmarks; reading picks a patch for every pair of
+landmarks in the batch and keeps the diagonal, so that memory grows with the square of the batch.
 """
 
 from __future__ import annotations
