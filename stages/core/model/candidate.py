@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from stages.core.errors import StageError
 from stages.core.evaluate.statistics import Bootstrap, Verdict, compare
-from stages.core.model.card import folder_digest, load_card
+from stages.core.model.card import folder_digest, load_card, wrong_fields
 
 
 class FloorComparison(BaseModel):
@@ -179,8 +179,7 @@ def read_candidate(path: Path) -> Candidate:
     try:
         return Candidate.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise StageError(f"{path} is not a candidate: {problems}") from None
+        raise StageError(f"{path} is not a candidate: {wrong_fields(error)}") from None
 
 
 def _errors_by_method(gate: pd.DataFrame, methods: Sequence[str], error: str) -> pd.DataFrame:

@@ -104,8 +104,7 @@ def load_card(folder: Path) -> ModelCard:
     try:
         return ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise StageError(f"{path} does not describe a model: {problems}") from None
+        raise StageError(f"{path} does not describe a model: {wrong_fields(error)}") from None
 
 
 def load_weights(folder: Path, device: str = "cpu") -> dict[str, Tensor]:
@@ -148,6 +147,11 @@ def folder_digest(folder: Path) -> str:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()
+
+
+def wrong_fields(error: ValidationError) -> str:
+    """Every field of a file that pydantic refuses, with its reason, on one line."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
 
 
 def _replace(path: Path, content: bytes) -> None:
