@@ -12,8 +12,8 @@ from stages.core.report import films as film_report
 from stages.core.report import sections
 from stages.core.report.anatomy import Spot, error_map
 from stages.core.report.charts import columns
-from stages.core.report.claims import Claim, claims_table
-from stages.core.report.evidence import Points
+from stages.core.report.claims import Claim
+from stages.core.report.evidence import Points, finite_mean, ranked
 from stages.core.report.films import FilmEvidence, FilmLane, FilmReportParams
 from stages.core.report.page import Page, beside, picture, stack
 from stages.core.report.wording import count, figure
@@ -29,6 +29,7 @@ LANE = FilmLane(
     error="error_raw_px",
     unit="raw px",
     monitored="val_error_raw_px",
+    patients=True,
 )
 CLAIMS = (
     Claim(
@@ -85,42 +86,41 @@ def run(
     _add_where(page, found, params)
     film_report.cases_section(page, found, params, dots=False)
     sections.history_section(page, found.history, LANE.monitored, LANE.unit)
-    page.add(
-        "data", "Data and split", sections.split_table(found.split), *film_report.quarantine_content(films)
-    )
-    measured = {m.key: (m.error, LANE.unit) for m in found.methods}
-    measured["model"] = (found.methods[0].error, LANE.unit)
-    page.add("claims", "Claimed elsewhere, measured here", claims_table(CLAIMS, measured, found.phantom))
-    html = page.html()
-    output.write_text(html, encoding="utf-8")
-    return {"kilobytes": len(html.encode()) / 1024, "n_films_test": len(found.tested)}
+    film_report.data_section(page, found, films)
+    film_report.claims_section(page, found, CLAIMS, {})
+    return film_report.write_page(page, found, output)
 
 
 def by_vertebra(points: Points) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean |dx|, mean |dy| and mean radial error of each vertebra, all (17,) in raw px."""
     offsets = np.abs(points.predicted - points.labels)
     groups = [list(SCHEMA.groups[level]) for level in LEVELS]
-    across, along = (np.array([np.nanmean(offsets[:, g, axis]) for g in groups]) for axis in (0, 1))
-    return across, along, np.array([np.nanmean(points.errors[:, g]) for g in groups])
+    across, along = (np.array([_mean(offsets[:, g, axis]) for g in groups]) for axis in (0, 1))
+    return across, along, np.array([_mean(points.errors[:, g]) for g in groups])
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(finite_mean(values.ravel()))
 
 
 def slips(points: Points) -> np.ndarray:
     """(n,) bool: films whose whole prediction lies more than half a vertebra too high or too low."""
     groups = [list(SCHEMA.groups[level]) for level in LEVELS]
-    centres = np.stack([np.nanmean(points.labels[:, g, 1], axis=1) for g in groups], axis=1)
+    centres = np.stack([finite_mean(points.labels[:, g, 1], axis=1) for g in groups], axis=1)
     spacing = np.nanmedian(np.diff(centres, axis=1), axis=1)
-    displaced = np.nanmean(points.predicted[..., 1] - points.labels[..., 1], axis=1)
+    displaced = finite_mean(points.predicted[..., 1] - points.labels[..., 1], axis=1)
     return np.abs(displaced) > 0.5 * spacing
 
 
 def where_it_fails(points: Points) -> str:
     """A sentence on the direction and the place of the error."""
     across, along, radial = by_vertebra(points)
-    dx, dy = float(np.nanmean(across)), float(np.nanmean(along))
+    dx, dy = _mean(across), _mean(along)
     direction = "has no direction"
     if max(dx, dy) > 1.5 * min(dx, dy):
         direction = "lies along the spine" if dy > dx else "lies across the spine"
-    worst, best = int(np.nanargmax(radial)), int(np.nanargmin(radial))
+    order = ranked(radial)
+    worst, best = order[-1], order[0]
     slipped = slips(points)
     return (
         f"The error {direction}: {figure(dy)} raw px down or up, {figure(dx)} sideways. "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stages.core.report.evidence import finite_mean
 from stages.core.report.markup import Child, Markup, tag
 from stages.core.report.svg import box, circle, curve, drawing, ellipse, group, legend, segment, words
 from stages.core.report.wording import figure
@@ -63,9 +64,9 @@ def chains(points: np.ndarray, edges: Edges, style: str) -> Markup | None:
 
 
 def scale_bar(window: Window, x: float, y: float, length: float, unit: str) -> Markup:
-    """A bar `length` data units long that starts at (x, y) of the drawing."""
+    """A bar `length` data units long from (x, y) of the drawing, with its length above its end."""
     end = x + length * window.scale
-    return group(segment(x, y, end, y, "whisker"), words(x, y - 6, f"{figure(length)} {unit}"), style="chart")
+    return group(segment(x, y, end, y, "whisker"), words(end, y - 6, f"{length:g} {unit}", "end"))
 
 
 def round_length(extent: float) -> float:
@@ -116,7 +117,7 @@ def error_map(
         shape: (K, 2) mean shape in the unit of the residuals.
         residuals: (n, K, 2) prediction minus truth; NaN where either is missing.
     """
-    errors = _mean(np.linalg.norm(residuals, axis=-1))
+    errors = finite_mean(np.linalg.norm(residuals, axis=-1))
     limits = shade_limits(errors)
     margin = 0.05 * float(np.nanmax(shape[:, 1]) - np.nanmin(shape[:, 1]))
     window, width = around(shape, margin, height, side=90)
@@ -128,10 +129,11 @@ def error_map(
         if math.isfinite(errors[k]):
             tip = f"{names[k]}: mean error {figure(errors[k])} {unit}"
             drawn.append(circle(x, y, 3.4, f"shade{int(np.searchsorted(limits, errors[k]))}", tip))
-    drawn.append(scale_bar(window, 8, height - 8, round_length(height / window.scale), unit))
-    key = _shade_key(limits, unit, height + 8)
+    length = round_length(height / window.scale)
+    bar = scale_bar(window, width - length * window.scale, height + 26, length, unit)
+    key = _shade_key(limits, height + 8)
     return drawing(
-        width, height + 30, label, box(0, 0, width, height, "sheet"), group(*drawn, key, style="chart")
+        width, height + 30, label, box(0, 0, width, height, "sheet"), group(*drawn, key, bar, style="chart")
     )
 
 
@@ -151,11 +153,11 @@ def _spot(
     width: float,
 ) -> list[Markup]:
     chosen = list(spot.points)
-    bias, spread = spread_of(_mean(np.moveaxis(residuals[:, chosen], 1, 0)))
+    bias, spread = spread_of(finite_mean(residuals[:, chosen], axis=1))
     if not np.isfinite(spread).all():
         return []
     x, y = placed[chosen].mean(0)
-    mean = float(np.nanmean(errors[chosen]))
+    mean = float(finite_mean(errors[chosen]))
     tip = (
         f"{spot.name}: mean error {figure(mean)} {unit}, "
         f"bias {figure(bias[0], True)} to the right, {figure(bias[1], True)} down"
@@ -173,20 +175,14 @@ def _spot(
     return drawn
 
 
-def _shade_key(limits: np.ndarray, unit: str, y: float) -> Markup:
+def _shade_key(limits: np.ndarray, y: float) -> Markup:
     """The five shades with the limits between them."""
     drawn: list[Markup] = []
     for k in range(len(limits) + 1):
         drawn.append(box(44.0 * k, y, 44, 9, f"shade{k}"))
         if k:
             drawn.append(words(44.0 * k, y + 21, figure(float(limits[k - 1])), "middle"))
-    return group(*drawn, words(44.0 * 5 + 8, y + 9, f"mean error ({unit})"))
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the first axis without NaN; NaN where there is nothing else."""
-    finite = np.isfinite(values)
-    return np.where(finite, values, 0).sum(0) / np.where(finite.any(0), finite.sum(0), np.nan)
+    return group(*drawn)
 
 
 def film_jpeg(image: np.ndarray, quality: int) -> str:

@@ -32,6 +32,18 @@ def read_csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=True)
 
 
+def finite_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Mean over an axis of the finite values; NaN where there is none."""
+    finite = np.isfinite(values)
+    count = finite.sum(axis)
+    return np.where(count > 0, np.where(finite, values, 0).sum(axis) / np.maximum(count, 1), np.nan)
+
+
+def ranked(values: np.ndarray) -> list[int]:
+    """Positions of the finite values from the smallest to the largest; ties go by position."""
+    return [int(k) for k in np.argsort(values, kind="stable") if np.isfinite(values[k])]
+
+
 def estimate(cases: pd.DataFrame, column: str, sampling: Sampling) -> Estimate:
     """Mean of a column over cases, with its interval over groups."""
     found = bootstrap_mean(cases[column], cases[sampling.group], sampling.settings, sampling.seed)
@@ -85,16 +97,21 @@ class Points:
 
     Attributes:
         ids: (n,) pseudonyms.
-        predicted, labels: (n, K, 2) raw px; labels are NaN where a point has none.
+        predicted, labels: (n, K, 2) in one frame, raw px as read; labels are NaN where a point has none.
     """
 
     ids: np.ndarray
     predicted: np.ndarray
     labels: np.ndarray
 
+    def scaled(self, sizes_raw: np.ndarray, width: float, height: float) -> Points:
+        """The same points of films (n, 2: width, height) that are each stretched to one size."""
+        scale = (np.array([width, height]) / sizes_raw)[:, None]
+        return Points(self.ids, self.predicted * scale, self.labels * scale)
+
     @property
     def errors(self) -> np.ndarray:
-        """(n, K) radial errors in raw px, NaN where there is no label."""
+        """(n, K) radial errors, NaN where there is no label."""
         return np.linalg.norm(self.predicted - self.labels, axis=-1)
 
 
@@ -125,7 +142,7 @@ def extremes(errors: np.ndarray, each: int) -> dict[str, list[int]]:
 
     Cases without an error are never shown; ties go by position.
     """
-    order = [int(k) for k in np.argsort(errors, kind="stable") if np.isfinite(errors[k])]
+    order = ranked(errors)
     each = min(each, max(1, len(order) // 3))
     worst = order[::-1][:each]
     best = order[: min(each, len(order) - len(worst))]

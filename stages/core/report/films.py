@@ -17,11 +17,13 @@ from stages.core.data.split import read_split
 from stages.core.evaluate.statistics import Bootstrap
 from stages.core.params import StageParams
 from stages.core.report import anatomy, sections
+from stages.core.report.claims import Claim, claims_table
 from stages.core.report.evidence import (
     Points,
     Sampling,
     estimate,
     extremes,
+    finite_mean,
     list_methods,
     read_csv,
     read_points,
@@ -41,7 +43,7 @@ from stages.core.report.page import (
     table,
     tiles,
 )
-from stages.core.report.wording import count, figure, interval
+from stages.core.report.wording import Estimate, count, figure, interval
 
 FLOOR_TITLES = {
     "mean_shape": "mean shape",
@@ -83,6 +85,7 @@ class FilmLane:
         titles: name of a method -> how the page calls it.
         error, unit: column of per_film.parquet that counts, and its unit.
         monitored: column of the history that training chose its epoch by.
+        patients: whether the data set says which films are of one patient.
     """
 
     title: str
@@ -93,6 +96,12 @@ class FilmLane:
     error: str
     unit: str
     monitored: str
+    patients: bool
+
+    @property
+    def group(self) -> str:
+        """What never lies in two roles, and what the bootstrap draws."""
+        return "patient" if self.patients else "film"
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,11 @@ class FilmEvidence:
         )
 
     @property
+    def rows(self) -> np.ndarray:
+        """(n,) rows of the test films in the store."""
+        return self.store.rows(self.points.ids)
+
+    @property
     def errors(self) -> np.ndarray:
         """(n,) errors of the test films in the lane's unit."""
         return self.tested[self.lane.error].to_numpy(float)
@@ -150,7 +164,9 @@ def film_page(found: FilmEvidence, where_it_fails: str, tiles_too: Sequence[Tile
         tiles_too: headline figures beyond those of every film lane.
     """
     lane, errors = found.lane, found.errors
-    where = f"{count(len(errors), 'test film')} of {count(found.tested['patient'].nunique(), 'patient')}"
+    where = count(len(errors), "test film")
+    if lane.patients:
+        where += f" of {count(found.tested['patient'].nunique(), 'patient')}"
     sentences = (sections.verdict_sentence(found.methods, lane.unit, where), ("open", where_it_fails))
     headline = (
         Tile("Mean radial error", found.methods[0].error, lane.unit, note=where),
@@ -174,7 +190,7 @@ def film_page(found: FilmEvidence, where_it_fails: str, tiles_too: Sequence[Tile
     )
     source = count(len(found.store), "film")
     page.head = [banner(found.store.info.name, found.phantom, source), answers(sentences), tiles(headline)]
-    sections.comparison_section(page, found.methods, lane.unit, "patients")
+    sections.comparison_section(page, found.methods, lane.unit, f"{lane.group}s")
     return page
 
 
@@ -191,8 +207,8 @@ def error_curves(found: FilmEvidence) -> Markup:
 
 def mean_shape(labels: np.ndarray) -> np.ndarray:
     """(K, 2) mean of shapes (n, K, 2), each moved to the same centre; labels that are NaN are left out."""
-    centred = labels - np.nanmean(labels, axis=1, keepdims=True)
-    return np.nanmean(centred, axis=0)
+    centred = labels - finite_mean(labels, axis=1)[:, None]
+    return finite_mean(centred)
 
 
 def cases_section(
@@ -270,15 +286,42 @@ def suspect_table(found: FilmEvidence, sampling: Sampling) -> Markup:
     return table(["Films", "Number", f"Mean error ({found.lane.unit})", level], rows, numeric=(1, 2, 3))
 
 
-def quarantine_content(folder: Path) -> list[Child]:
-    """Films that conversion could not take in, by reason, with an example of each."""
-    rejected = read_csv(folder / "quarantine.csv")
+def data_section(page: Page, found: FilmEvidence, films: Path) -> None:
+    """The split with its digest, and the films that conversion turned away, by reason."""
+    content: list[Child] = [sections.split_table(found.split, found.lane.group), tag("h3", "Quarantine")]
+    rejected = read_csv(films / "quarantine.csv")
     if rejected.empty:
-        return [note("Conversion turned no film away.")]
+        content.append(note("Conversion turned no film away."))
+    else:
+        said = f"Conversion turned {count(len(rejected), 'film')} away; quarantine.csv names each."
+        content += [note(said), _quarantine_table(rejected)]
+    page.add("data", "Data and split", *content)
+
+
+def _quarantine_table(rejected: pd.DataFrame) -> Markup:
     file, reason, detail = rejected.columns[:3]
     rows: list[Sequence[Child | Cell]] = []
     for name, part in sorted(rejected.groupby(reason), key=lambda item: (-len(item[1]), str(item[0]))):
         first = part.iloc[0]
         rows.append([str(name).replace("_", " "), f"{len(part):,}", f"{first[file]}: {first[detail]}"])
-    said = note(f"Conversion turned {count(len(rejected), 'film')} away; quarantine.csv names each.")
-    return [said, table(["Reason", "Films", "For example"], rows, numeric=(1,))]
+    return table(["Reason", "Films", "For example"], rows, numeric=(1,))
+
+
+def claims_section(
+    page: Page, found: FilmEvidence, claims: Sequence[Claim], more: Mapping[str, tuple[Estimate, str]]
+) -> None:
+    """What is claimed beside what was measured: the methods' errors, the model's as `model`, and `more`."""
+    measured = {m.key: (m.error, found.lane.unit) for m in found.methods}
+    measured["model"] = (found.methods[0].error, found.lane.unit)
+    lead = "Claims come from the system description and public code; the figures here from this run."
+    if found.phantom:
+        lead += " A phantom neither confirms nor refutes a claim about real films."
+    shown = claims_table(claims, measured | dict(more), found.phantom)
+    page.add("claims", "Claimed elsewhere, measured here", shown, lead=lead)
+
+
+def write_page(page: Page, found: FilmEvidence, output: Path) -> dict[str, float]:
+    """Write the page and return the stage's metrics."""
+    content = page.html().encode("utf-8")
+    output.write_bytes(content)
+    return {"kilobytes": round(len(content) / 1024), "n_films_test": len(found.tested)}

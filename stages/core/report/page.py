@@ -13,7 +13,7 @@ from typing import Any
 
 from stages.core.errors import StageError
 from stages.core.report.markup import Child, Markup, join, tag
-from stages.core.report.wording import VERDICTS, Estimate, figure, interval, interval_name
+from stages.core.report.wording import VERDICTS, Estimate, figure, interval, interval_name, listing
 
 SUMMARY_ID = "plumbline-summary"
 RESEARCH_USE = "Research use only: not for diagnosis or treatment."
@@ -112,17 +112,22 @@ def _style() -> str:
     return Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
-def banner(dataset: str, phantom: bool, source: str) -> Markup:
-    """Which data the page is about; a phantom is said so that nobody takes it for films of people."""
+def banner(dataset: str, phantom: bool, source: str, only: Sequence[str] | None = None) -> Markup:
+    """Which data a page is about; a phantom is said so that nobody takes it for films of people.
+
+    Args:
+        source: words on the data set, for example its size.
+        only: on a page of several lanes, the titles of those that the phantom is about; None for all.
+    """
     if phantom:
+        about = "this page" if only is None else f"this page about {listing(list(only))}"
         text = join(
             tag("strong", "Generated phantom, not real data. "),
-            "Every figure on this page was measured on data that this program drew itself. It shows that the "
-            "pipeline works; it says nothing about accuracy on people. ",
-            RESEARCH_USE,
+            f"Every figure on {about} was measured on data that this program drew itself. It shows that the "
+            f"pipeline works; it says nothing about accuracy on people. {RESEARCH_USE}",
         )
     else:
-        text = join("Data set: ", tag("strong", dataset), f" ({source}). ", RESEARCH_USE)
+        text = join("Data set: ", tag("strong", dataset), f" ({source}). {RESEARCH_USE}")
     return tag("div", tag("p", text), class_="banner phantom" if phantom else "banner", role="note")
 
 

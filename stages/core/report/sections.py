@@ -171,18 +171,32 @@ def _history_chart(
     return curves(series, x, y, f"{label} by epoch", lowest)
 
 
-def split_table(split: pd.DataFrame, unit: str = "patient") -> Markup:
-    """Films and patients of each role and the digest that the split is locked by."""
-    purpose = {
-        "train": "fits the weights",
-        "val": "early stopping, choices, calibration",
-        "gate": "decides promotion in the registry",
-        "test": "reported here, decides nothing",
-    }
+PURPOSES = {
+    "train": "fits the weights",
+    "val": "early stopping, choices, calibration",
+    "gate": "decides promotion in the registry",
+    "test": "reported here, decides nothing",
+}
+
+
+def split_table(split: pd.DataFrame, group: str) -> Markup:
+    """Films and groups of each role, and the digest that the split is locked by.
+
+    Args:
+        split: columns id, patient, role.
+        group: what is never in two roles: `patient`, or `film` where patients are not known.
+    """
+    known = group != "film"
     rows: list[list[Child | Cell]] = []
-    for role in ROLES:
-        part = split[split["role"] == role]
-        rows.append([role, f"{len(part):,}", f"{part['patient'].nunique():,}", purpose[role]])
-    rows.append(["all", f"{len(split):,}", f"{split['patient'].nunique():,}", ""])
-    caption = join(f"Split by {unit}; nobody is in two roles. SHA-256 ", tag("code", split_digest(split)))
-    return table(["Role", "Films", f"{unit.capitalize()}s", "Purpose"], rows, numeric=(1, 2), caption=caption)
+    for role in (*ROLES, "all"):
+        part = split if role == "all" else split[split["role"] == role]
+        groups = [f"{part['patient'].nunique():,}"] if known else []
+        rows.append([role, f"{len(part):,}", *groups, PURPOSES.get(role, "")])
+    said = (
+        f"No {group} is in two roles."
+        if known
+        else "The data set does not say which films are of one patient."
+    )
+    caption = join(said, " SHA-256 of the split: ", tag("code", split_digest(split)))
+    headings = ["Role", "Films", *([f"{group.capitalize()}s"] if known else []), "Purpose"]
+    return table(headings, rows, numeric=range(1, len(headings) - 1), caption=caption)

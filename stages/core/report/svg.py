@@ -13,8 +13,8 @@ import numpy as np
 
 from stages.core.report.markup import Child, Markup, decimal, tag
 
-CHARACTER = 6.6
-"""Width that a character of a 12 px label takes, on average."""
+CHARACTER = 7.1
+"""Width that a character of a 12 px label takes, in the widest of the page's fonts."""
 
 
 def drawing(width: float, height: float, label: str, *children: Child) -> Markup:
