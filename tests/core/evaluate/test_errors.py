@@ -36,10 +36,10 @@ def test_a_labelled_point_without_a_prediction_is_an_error_not_a_gap() -> None:
 @given(width=st.integers(50, 3000), height=st.integers(50, 3000), side=st.sampled_from([224, 512]))
 def test_a_fixed_frame_stretches_each_film_on_its_own(width: int, height: int, side: int) -> None:
     truth = np.array([[[10.0, 20.0]]])
-    predicted = truth + [[[width / 10, 0.0]]]
+    predicted = truth + np.array([width / 10, 0.0])
     sizes = np.array([[width, height]])
     assert errors.scaled_errors(predicted, truth, sizes, (side, side))[0, 0] == pytest.approx(side / 10)
-    predicted = truth + [[[0.0, height / 4]]]
+    predicted = truth + np.array([0.0, height / 4])
     assert errors.scaled_errors(predicted, truth, sizes, (2 * side, side))[0, 0] == pytest.approx(side / 2)
 
 
@@ -62,7 +62,7 @@ def test_a_summary_is_over_films_and_names_its_unit() -> None:
 def judged(blob_store, method: str, offset: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     labelled = blob_store.open()
     rows = labelled.rows("gate", "test")
-    predicted = labelled.landmarks_raw[rows].astype(np.float64) + [offset, 0.0]
+    predicted = labelled.landmarks_raw[rows].astype(np.float64) + np.array([offset, 0.0])
     return (
         errors.film_table(labelled, rows, method, predicted, {"px224": (224, 224)}),
         errors.point_table(labelled, rows, method, predicted),

@@ -94,7 +94,7 @@ def test_weights_that_would_run_code_are_refused_and_do_not_run(tmp_path, card, 
     if container == "archive":
         torch.save({"weight": RunsCode(str(marker))}, tmp_path / "weights.pt")
     else:
-        (tmp_path / "weights.pt").write_bytes(pickle.dumps(RunsCode(str(marker))))
+        (tmp_path / "weights.pt").write_bytes(pickle.dumps(RunsCode(str(marker)), protocol=2))
     with pytest.raises(StageError, match="refused.*run code"):
         load_weights(tmp_path)
     assert not marker.exists()
