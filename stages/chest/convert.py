@@ -30,6 +30,7 @@ from stages.core.data.convert import (
     FilmJob,
     Refusal,
     convert_films,
+    names_file,
     write_names,
 )
 from stages.core.data.decode import FilmLimits
@@ -67,11 +68,10 @@ class Inventory:
     refusals: list[Refusal]
 
     @property
-    def all_names(self) -> list[FilmJob]:
-        """Jobs and refused films alike, for the private table of names."""
-        known = {job.id for job in self.jobs}
-        refused = {r.id: r.name for r in self.refusals if r.id not in known}
-        return [*self.jobs, *(FilmJob(i, i, "", Path(name), None) for i, name in refused.items())]
+    def all_names(self) -> set[tuple[str, str, str]]:
+        """(id, patient, name) of jobs and refused films alike, for the private table of names."""
+        used = {(job.id, job.patient, job.path.name) for job in self.jobs}
+        return used | {(refusal.id, refusal.id, refusal.name) for refusal in self.refusals}
 
 
 def run(params: Params, raw: Path, output: Path, observe: Observer) -> dict[str, float]:
@@ -83,11 +83,6 @@ def run(params: Params, raw: Path, output: Path, observe: Observer) -> dict[str,
     )
     write_names(names_file(output, info), inventory.all_names)
     return {**{f"n_{finding}": 0 for finding in FINDINGS}, **counts}
-
-
-def names_file(output: Path, info: DatasetInfo) -> Path:
-    """data/raw/names/<lane>-<data set>.csv, for the film store data/<lane>/films. Git ignores data/raw."""
-    return output.parent.parent / "raw" / "names" / f"{info.lane}-{info.name}.csv"
 
 
 def take_inventory(raw: RawChest, params: Params) -> Inventory:

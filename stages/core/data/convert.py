@@ -8,9 +8,8 @@ bytes whatever the number of workers and however often it was killed: finished f
     jobs = [FilmJob(pseudonym(lane, path.name), patient, group, path, points_or_none) for path in ...]
     metrics = convert_films(jobs, [Refusal(...), ...], output, DatasetInfo(...), n_points, settings, observe)
 
-Films keep their row order only by id: the store is sorted by it. A film that a lane refuses outright gets a
-`Refusal` with the action LEFT_OUT and no job; one whose label is unusable gets a job without landmarks and
-a `Refusal` with UNLABELLED; something put right on the way gets a `Refusal` with KEPT.
+A film that a lane refuses gets a `Refusal` with the action LEFT_OUT and no job; something that it puts right
+or lets pass gets a job and a `Refusal` with KEPT.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import itertools
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from stages.core.data.resumable import FinishedRow, ResumableRows
 from stages.core.errors import StageError
 from stages.core.stage import Observer
 
-LEFT_OUT, UNLABELLED, KEPT = "film left out", "label left out", "kept"
+LEFT_OUT, KEPT = "left out", "kept"
 """what was done about an entry of quarantine.csv"""
 _CHUNK = 8
 
@@ -112,7 +111,7 @@ def convert_films(
         settings: size, workers and policy.
         observe: progress, and the scratch folder that makes the run resumable.
     Returns:
-        Counts: n_files, n_films, n_labelled, n_films_left_out, n_labels_left_out and one an error code.
+        Counts: n_files, n_films, n_labelled, n_left_out, n_noted (kept, but listed) and one a reason.
     Raises:
         StageError: no film is left, ids repeat, or (on_error "stop") something was refused; names them all.
     """
@@ -150,16 +149,21 @@ def convert_films(
         "n_files": len({job.id for job in jobs} | {r.id for r in everything}),
         "n_films": len(kept),
         "n_labelled": labelled,
-        "n_films_left_out": len({r.id for r in everything if r.action == LEFT_OUT}),
-        "n_labels_left_out": len({r.id for r in everything if r.action == UNLABELLED}),
+        "n_left_out": len({r.id for r in everything if r.action == LEFT_OUT}),
+        "n_noted": len({r.id for r in everything if r.action == KEPT}),
         **{f"n_{reason}": count for reason, count in Counter(r.reason for r in everything).items()},
     }
 
 
-def write_names(file: Path, jobs: Sequence[FilmJob]) -> None:
-    """Write the private table from pseudonyms to file names. It belongs beside the raw data, never in Git."""
+def names_file(output: Path, info: DatasetInfo) -> Path:
+    """data/raw/names/<lane>-<data set>.csv, for the film store data/<lane>/films. Git ignores data/raw."""
+    return output.parent.parent / "raw" / "names" / f"{info.lane}-{info.name}.csv"
+
+
+def write_names(file: Path, names: Iterable[tuple[str, str, str]]) -> None:
+    """Write the private table from pseudonyms to file names, rows (id, patient, name); see `names_file`."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(file, ("id", "patient", "name"), sorted((job.id, job.patient, job.path.name) for job in jobs))
+    write_csv(file, ("id", "patient", "name"), sorted(set(names)))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

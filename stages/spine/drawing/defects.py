@@ -13,7 +13,7 @@ Planter = Callable[[np.ndarray, np.random.Generator, tuple[int, int]], tuple[np.
 
 
 def _rolled(points: np.ndarray, rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, str]:
-    return np.roll(points, 1, axis=0), "last vertebra stored first"
+    return np.roll(points, -1, axis=0), "first vertebra stored last"
 
 
 def _duplicated(
