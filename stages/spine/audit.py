@@ -29,7 +29,7 @@ from stages.core.data.films import FilmSet
 from stages.core.errors import StageError
 from stages.core.params import StageParams
 from stages.core.stage import Observer, stage_main
-from stages.spine.label_checks import (
+from stages.spine.labels.geometry import (
     POINT_REASONS,
     TURNS,
     Finding,
@@ -37,8 +37,8 @@ from stages.spine.label_checks import (
     apply_repair,
     check_geometry,
 )
-from stages.spine.label_statistics import STATISTICAL_REASONS, StatisticsLimits, check_statistics
-from stages.spine.planted import recall_metrics
+from stages.spine.labels.outliers import STATISTICAL_REASONS, StatisticsLimits, check_statistics
+from stages.spine.labels.planted import recall_metrics
 from stages.spine.schema import CORNERS, SCHEMA
 
 Policy = Literal["repair", "drop", "keep"]

@@ -23,10 +23,10 @@ from stages.core.data.convert import (
     write_names,
 )
 from stages.core.data.decode import FilmLimits
-from stages.core.data.films import DatasetInfo, dataset_name, pseudonym
+from stages.core.data.films import DatasetInfo, dataset_name
 from stages.core.params import StageParams
 from stages.core.stage import Observer, stage_main
-from stages.spine.layout import LabelError, RawFilm, find_root, list_films, patient_of, read_label
+from stages.spine.layout import LabelError, RawFilm, film_id, find_root, list_films, patient_id, read_label
 from stages.spine.schema import SCHEMA
 
 DEFAULT_NAME = "aasce"
@@ -55,17 +55,6 @@ def run(params: Params, raw: Path, output: Path, observe: Observer) -> dict[str,
     counts = convert_films(jobs, refusals, output, info, SCHEMA.n_points, params.settings, observe)
     write_names(names_file(output, info), [(film_id(f.name), patient_id(f.name), f.name) for f in films])
     return counts
-
-
-def film_id(name: str) -> str:
-    """Pseudonym of a film."""
-    return pseudonym(SCHEMA.lane, name)
-
-
-def patient_id(name: str) -> str:
-    """Pseudonym of the patient; a film whose name does not give one counts as a patient of its own."""
-    number = patient_of(name)
-    return pseudonym(SCHEMA.lane, f"patient {number}") if number else film_id(name)
 
 
 def take_inventory(films: list[RawFilm]) -> tuple[list[FilmJob], list[Refusal]]:

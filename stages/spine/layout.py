@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.core.data.films import pseudonym
 from stages.core.errors import StageError
 from stages.spine.schema import SCHEMA
 
@@ -71,10 +72,18 @@ def list_films(raw: Path) -> list[RawFilm]:
     return films
 
 
-def patient_of(name: str) -> str | None:
-    """The patient's number in a film's name, or None for names without one (`...-coronal7.jpg`)."""
+def film_id(name: str) -> str:
+    """Pseudonym of a film."""
+    return pseudonym(SCHEMA.lane, name)
+
+
+def patient_id(name: str) -> str:
+    """Pseudonym of the patient, by the number in a film's name.
+
+    A film whose name gives none (`...-coronal7.jpg`) counts as a patient of its own.
+    """
     match = _PATIENT.search(name)
-    return match[1] if match else None
+    return pseudonym(SCHEMA.lane, f"patient {match[1]}") if match else film_id(name)
 
 
 def read_label(path: Path) -> tuple[np.ndarray, bool]:

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
 from stages.core.errors import StageError
-from stages.spine.convert import film_id
-from stages.spine.layout import find_root
+from stages.spine.layout import film_id, find_root
 
 SHOWS_AS: dict[str, frozenset[str]] = {
     "endplate_skipped": frozenset({"gap", "height", "spacing", "overlap", "shape"}),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.spine.label_checks import Finding, disc_gaps, heights, spacings, widths
+from stages.spine.labels.geometry import Finding, disc_gaps, heights, spacings, widths
 
 STATISTICAL_REASONS = ("height", "width", "spacing", "gap", "size", "shape")
 
