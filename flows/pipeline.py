@@ -1,0 +1,216 @@
+"""The Prefect flow over DVC's graph: Prefect schedules and shows, DVC decides.
+
+A task a stage. Its final state carries what DVC did: Ran, Restored (from DVC's run-cache) or Unchanged.
+A stage that fails leaves the stages below it NotReady; all others finish, and running again goes on there.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import subprocess
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import allow_failure, flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import dag, publisher
+from flows.repro import RUNNER, StoppedError
+from stages.core.errors import StageError
+from stages.core.params import project_root
+
+Future = PrefectFuture[Any]
+TAIL = 12
+"""Lines of a failed stage's output that go into the state's message."""
+
+
+ADVICE = re.compile(
+    r"To track the changes with git|\s*git add |To enable auto staging|\s*dvc config core.autostage|Use `dvc push`"
+)
+"""What DVC prints after every stage for a person at the keyboard."""
+
+
+def outcome(stage: str, line: str) -> str | None:
+    """What a line of DVC's output says of what it does with a stage, or None."""
+    return {
+        f"Running stage '{stage}':": "Ran",
+        f"Stage '{stage}' is cached - skipping run, checking out outputs": "Restored",
+        f"Stage '{stage}' didn't change, skipping": "Unchanged",
+        f"'{stage}' didn't change, skipping": "Unchanged",
+    }.get(line)
+
+
+def _may_retry(task: Any, run: Any, state: State) -> bool:
+    return not RUNNER.stopping
+
+
+@task(
+    name="stage",
+    task_run_name="{stage}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retry_condition_fn=_may_retry,
+)
+def run_stage(stage: str, settled: bool) -> State:
+    """Have DVC bring one stage up to date.
+
+    Args:
+        stage: its name in dvc.yaml.
+        settled: whether DVC already said that neither the stage nor anything above it changed.
+    Raises:
+        StageError: the stage failed; the message ends with the last lines of its output.
+    """
+    if settled:
+        return Completed(name="Unchanged", message="nothing changed here or above")
+    logger, started = get_run_logger(), time.monotonic()
+    did, tail = "Ran", deque[str](maxlen=TAIL)
+    try:
+        with RUNNER.repro(project_root(), stage) as process:
+            for line in map(str.rstrip, process.stdout or ()):
+                if line and not ADVICE.match(line):
+                    logger.info(line)
+                    tail.append(line)
+                    did = outcome(stage, line) or did
+    except StoppedError:
+        return Cancelled(message="the build was stopped before this stage began")
+    seconds = time.monotonic() - started
+    if process.returncode:
+        how = f"status {process.returncode}" if process.returncode > 0 else f"signal {-process.returncode}"
+        raise StageError(f"{stage} failed after {seconds:.1f} s ({how}):\n" + "\n".join(tail))
+    return Completed(name=did, message=f"{seconds:.1f} s")
+
+
+@task(name="publish", task_run_name="publish", cache_policy=NO_CACHE, persist_result=False)
+def publish(promote: bool) -> None:
+    """Mirror what the stages recorded to MLflow; with `promote`, offer the lanes' candidates too."""
+    logger = get_run_logger()
+    publisher.publish(project_root(), promote, say=logger.info, warn=logger.warning)
+
+
+def _run_name() -> str:
+    """Name of a flow run in the UI: what is built, of which profile, on which commit."""
+    root = project_root()
+    profile = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["profile"]
+    describe = ["git", "-C", str(root), "describe", "--always", "--dirty=+changes"]
+    commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
+    patterns = " ".join(flow_run.get_parameters().get("stages") or ["*"])
+    return f"{'all stages' if patterns == '*' else patterns}, {profile}, {commit or 'no commit'}"
+
+
+_THREADS: Any = ThreadPoolTaskRunner()
+"""As many threads as tasks are submitted: `dag.ready` decides how many that is."""
+
+
+@flow(name="build", flow_run_name=_run_name, task_runner=_THREADS, persist_result=False)
+def build(stages: list[str] | None = None, workers: int | None = None, keep_going: bool = True) -> State:
+    """Bring stages and all that they need up to date, in parallel where the graph allows it.
+
+    Args:
+        stages: names or patterns such as `spine-*`; all stages if none is given.
+        workers: how many stages run at once, of those with `gpu: true` in their meta only one at a time;
+            the number of cores if not given.
+        keep_going: after a failure, go on with the stages that do not depend on it.
+    """
+    root, logger = project_root(), get_run_logger()
+    workers = workers or len(os.sched_getaffinity(0))
+    with RUNNER.exclusive(root), publisher.Publisher(root, logger.warning) as news:
+        _heal(root)
+        graph = dag.select(dag.read_graph(root), set(stages or ["*"]))
+        try:
+            results = _run_all(graph, workers, keep_going, news)
+        except BaseException:
+            RUNNER.stop()
+            raise
+        finally:
+            _heal(root)
+    return _conclude(graph, results)
+
+
+def _heal(root: Path) -> None:
+    for line in dag.heal(root):
+        get_run_logger().warning(line)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a stage ended. Stages that were not begun have none."""
+
+    future: Future
+    seconds: float
+
+    @property
+    def failed(self) -> bool:
+        return self.future.state.is_failed() or self.future.state.is_crashed()
+
+
+def _run_all(
+    graph: dag.Graph, workers: int, keep_going: bool, news: publisher.Publisher
+) -> dict[str, Result]:
+    """Submit each stage as soon as it may run; Prefect itself marks those below a failure NotReady."""
+    settled = dag.unchanged(graph)
+    finished: queue.SimpleQueue[str] = queue.SimpleQueue()
+    futures: dict[str, Future] = {}
+    begun: dict[str, float] = {}
+    results: dict[str, Result] = {}
+
+    def submit(name: str) -> None:
+        begun[name] = time.monotonic()
+        stage_task = run_stage.with_options(retries=graph[name].meta.retries)
+        needs = [futures[need] for need in graph[name].needs]
+        future = stage_task.submit(stage=name, settled=name in settled, wait_for=needs, return_state=False)
+        futures[name] = future
+        future.add_done_callback(lambda _: finished.put(name))
+
+    for name in graph:
+        if name in settled:
+            submit(name)
+    halted = False
+    while True:
+        if not halted:
+            done = results.keys() | settled
+            for name in dag.ready(graph, done, futures.keys() - done, workers):
+                submit(name)
+        if results.keys() == futures.keys():
+            return results
+        name = finished.get()
+        results[name] = Result(futures[name], time.monotonic() - begun[name])
+        if futures[name].state.name == "Ran":
+            news.notify()
+        halted = halted or (results[name].failed and not keep_going)
+
+
+def _conclude(graph: dag.Graph, results: Mapping[str, Result]) -> State:
+    """Table of all stages, MLflow and registry, and the state of the whole build."""
+    states = {name: results[name].future.state.name if name in results else "Not begun" for name in graph}
+    seconds = {name: round(result.seconds, 1) for name, result in results.items()}
+    rows = [{"stage": n, "outcome": state, "seconds": seconds.get(n, "")} for n, state in states.items()]
+    create_table_artifact(key="stages", table=rows, description="What DVC did with each stage")
+    count = Counter(states.values())
+    summary = f"{len(graph)} stages: " + ", ".join(f"{n} {name}" for name, n in count.most_common())
+    failed = [name for name, result in results.items() if result.failed]
+    good = set(count) <= {"Ran", "Restored", "Unchanged"}
+    root = project_root()
+    if publisher.wanted() and publisher.due(root, changed=bool(count["Ran"] or count["Restored"])):
+        needed = {need for stage in graph.values() for need in stage.needs}
+        ends = [allow_failure(results[name].future) for name in results.keys() - needed]
+        published = publish.submit(promote=good, wait_for=ends, return_state=False)
+        published.wait()
+        if published.state.is_failed():
+            return Failed(message=f"{summary}; MLflow was not brought up to date (MLFLOW_STRICT=1)")
+        publisher.note(root)
+    if not good:
+        return Failed(message=f"{summary}; failed: {', '.join(failed) or 'none'}")
+    return Completed(message=summary)

@@ -1,0 +1,172 @@
+"""`dvc repro` of one stage, in a process that can be stopped at any moment and leaves nothing behind.
+
+DVC by itself cannot be: ended with SIGTERM it leaves its stage's command running, and ended at a wrong
+moment it leaves a lock table or a dvc.lock cut short. So the child process (`python -m flows.repro STAGE
+PARENT`) takes SIGTERM, SIGINT and the death of its parent as a wish to stop: it ends the stage's command
+and lets DVC go on, which sees the command fail, releases its locks and exits. What DVC does between
+commands (hashing, writing dvc.lock) is left to finish, within `GRACE` seconds.
+
+Keep imports light here: the child is started once a stage.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from flows.processes import end, follow_parent
+from stages.core.errors import StageError
+from stages.core.stage import STATE
+
+GRACE = 10.0
+"""Seconds that DVC has for ending once its stage's command is gone, and a command after SIGTERM."""
+
+TICK = 0.1
+
+
+class StoppedError(Exception):
+    """The build is being stopped: no further stage begins."""
+
+
+class Runner:
+    """The running `dvc repro` processes of this process, at most one build at a time."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._running: set[subprocess.Popen[str]] = set()
+        self._build_lock: int | None = None
+        self.stopping = False
+
+    @contextmanager
+    def exclusive(self, root: Path) -> Iterator[None]:
+        """Hold the checkout for one build. The lock passes on to the children: those of a killed build
+        hold it for the moment that they need to end, and the next build waits for that.
+
+        Raises:
+            StageError: another build runs.
+        """
+        path = root / STATE / "build.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            _wait_for(file.fileno(), root)
+            self._build_lock, self.stopping = file.fileno(), False
+            try:
+                yield
+            finally:
+                self._build_lock = None
+
+    @contextmanager
+    def repro(self, root: Path, stage: str) -> Iterator[subprocess.Popen[str]]:
+        """A child process that brings `stage` up to date; its stdout carries all output, line by line."""
+        command = [sys.executable, "-u", "-m", "flows.repro", stage, str(os.getpid())]
+        # DVC starts commands as `python`: that must be this interpreter, also where no one activated it.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        with self._guard:
+            if self.stopping:
+                raise StoppedError
+            process = subprocess.Popen(
+                command,
+                cwd=root,
+                env=os.environ | {"PATH": path, "PLUMBLINE_TRACK": "journal"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+                pass_fds=() if self._build_lock is None else (self._build_lock,),
+            )
+            self._running.add(process)
+        try:
+            yield process
+        except BaseException:
+            process.terminate()
+            raise
+        finally:
+            with process:
+                self._running.discard(process)
+
+    def stop(self) -> None:
+        """End all stages that run and let none begin. Signals are ignored until that is done."""
+        with self._guard:
+            self.stopping = True
+            running = list(self._running)
+        with _signals_ignored():
+            trees = []
+            for process in running:
+                with suppress(psutil.NoSuchProcess):
+                    trees.append(psutil.Process(process.pid))
+            end(trees, grace=2 * GRACE)
+
+
+RUNNER = Runner()
+
+
+def _wait_for(lock: int, root: Path) -> None:
+    deadline = time.monotonic() + 2 * GRACE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StageError(f"another build runs in {root}: wait for it, or stop it") from None
+            time.sleep(TICK)
+
+
+@contextmanager
+def _signals_ignored() -> Iterator[None]:
+    previous = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+
+class _Stopper:
+    """In the child: ends the commands below it from the first signal on, those that DVC starts later too."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def install(self) -> None:
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            signal.signal(signum, self._on_signal)
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self._since is None:
+            self._since = time.monotonic()
+            # A command that is just being started may lose a signal between fork and exec: ask repeatedly.
+            signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
+        late = time.monotonic() - self._since > GRACE
+        commands = psutil.Process().children(recursive=True)
+        for command in commands:
+            with suppress(psutil.NoSuchProcess):
+                command.kill() if late else command.terminate()
+        if late and not commands:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            raise KeyboardInterrupt
+
+
+def main(stage: str, parent: int) -> int:
+    """In the child: run the stage; returns DVC's exit status."""
+    _Stopper().install()
+    follow_parent(parent)
+    from dvc.cli import main as dvc
+
+    return int(dvc(["--wait-for-lock", "repro", "--single-item", stage]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

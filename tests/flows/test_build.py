@@ -1,0 +1,52 @@
+"""The flow on the miniature: outcomes, overlap, failures, and what Prefect shows of them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+
+import pytest
+
+from tests.miniature import Miniature
+
+pytestmark = pytest.mark.xdist_group("prefect")
+
+ALL = ("source", "left", "right", "merge")
+
+
+def test_outcomes_of_failure_repair_flip_and_flip_back(
+    miniature: Miniature, undisturbed: dict[str, bytes]
+) -> None:
+    miniature.set("left", fail=True)
+    state, outcomes = miniature.build()
+    assert outcomes == {"source": "Ran", "left": "Failed", "right": "Ran", "merge": "NotReady"}
+    assert state.startswith("FAILED: 4 stages: 2 Ran") and state.endswith("failed: left")
+    runs = {run["name"]: run for run in miniature.task_runs()}
+    assert "left.txt was told to fail" in runs["left"]["state"]["message"]
+    begun, ended = (max(_moments(runs, "start_time")), min(_moments(runs, "end_time")))
+    assert begun < ended, "left and right did not overlap"
+
+    miniature.set("left", fail=False)
+    expected = {"source": "Unchanged", "left": "Ran", "right": "Unchanged", "merge": "Ran"}
+    assert miniature.build() == ("COMPLETED: 4 stages: 2 Unchanged, 2 Ran", expected)
+    assert miniature.outputs() == undisturbed
+    (table,) = miniature.artifacts()
+    assert table["key"] == "stages"
+    assert {row["stage"]: row["outcome"] for row in json.loads(table["data"])} == expected
+
+    assert miniature.build()[1] == dict.fromkeys(ALL, "Unchanged")
+    assert miniature.outputs() == undisturbed
+
+    miniature.set("right", factor=7)
+    flipped = {"source": "Unchanged", "left": "Unchanged", "right": "Ran", "merge": "Ran"}
+    assert miniature.build()[1] == flipped
+    assert miniature.outputs() != undisturbed
+
+    miniature.set("right", factor=5)
+    assert miniature.build()[1] == flipped | {"right": "Restored", "merge": "Restored"}
+    assert miniature.outputs() == undisturbed
+    assert "up to date" in miniature.run("dvc", "repro")[1]
+
+
+def _moments(runs: dict[str, dict[str, str]], which: str) -> list[datetime.datetime]:
+    return [datetime.datetime.fromisoformat(runs[name][which]) for name in ("left", "right")]

@@ -1,0 +1,89 @@
+"""Nothing that is killed leaves a process, a lock or other bytes behind; running again goes on."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import pytest
+
+from flows import dag
+from tests.miniature import Miniature, until
+
+pytestmark = pytest.mark.xdist_group("prefect")
+
+COMMANDS = ("mini.left", "mini.right")
+"""How the long stages look in a process list."""
+
+
+def _assert_resumes(miniature: Miniature, undisturbed: dict[str, bytes]) -> None:
+    """Running the flow again ends with the bytes of an undisturbed build, and leaves no lock behind."""
+    code, output = miniature.run("flows.build")
+    assert code == 0, output
+    assert miniature.outputs() == undisturbed
+    miniature.assert_quiet()
+    code, output = miniature.run("dvc", "repro")
+    assert (code, "up to date" in output) == (0, True), output
+    assert dag.heal(miniature.root) == []
+
+
+KINDS = {"command": COMMANDS, "dvc": ("flows.repro",), "flow": ("flows.build",)}
+
+
+@pytest.mark.parametrize(
+    ("victim", "seed"),
+    [
+        *((victim, 0) for victim in KINDS),
+        *(pytest.param(victim, seed, marks=pytest.mark.slow) for victim in KINDS for seed in (1, 2)),
+    ],
+)
+def test_sigkill_at_a_random_moment(
+    miniature: Miniature, undisturbed: dict[str, bytes], victim: str, seed: int
+) -> None:
+    chance = random.Random(f"{victim} {seed}")
+    flow = miniature.start("flows.build")
+    miniature.wait_for("flows.repro")
+    time.sleep(chance.uniform(0.0, 4.0))
+    while flow.poll() is None:
+        if targets := miniature.processes(*KINDS[victim]):
+            chance.choice(targets).kill()
+            break
+    output, _ = flow.communicate(timeout=60)
+    if victim == "flow":
+        assert flow.returncode == -signal.SIGKILL
+    miniature.assert_quiet(seconds=15.0)
+    assert flow.returncode != 0, output
+    _assert_resumes(miniature, undisturbed)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_signal_ends_the_flow_within_seconds(
+    miniature: Miniature, undisturbed: dict[str, bytes], signum: signal.Signals
+) -> None:
+    miniature.set("left", seconds=60.0)
+    flow = miniature.start("flows.build")
+    miniature.wait_for(COMMANDS[0])
+    flow.send_signal(signum)
+    begun = time.monotonic()
+    output, _ = flow.communicate(timeout=60)
+    assert time.monotonic() - begun < 20.0
+    assert flow.returncode == 128 + signum, output
+    miniature.assert_quiet()
+    assert miniature.flow_run()["state_type"] == "CRASHED"
+    assert dag.heal(miniature.root) == []
+    miniature.set("left", seconds=1.0)
+    code, output = miniature.run("dvc", "repro")
+    assert code == 0, output
+    assert miniature.outputs() == undisturbed
+
+
+def test_a_stage_ends_when_plain_dvc_is_killed(miniature: Miniature, undisturbed: dict[str, bytes]) -> None:
+    dvc = miniature.start("dvc", "repro", "left")
+    until(lambda: (miniature.root / "out/left.txt").is_file(), 60.0, "the stage's first line")
+    dvc.kill()
+    dvc.communicate(timeout=60)
+    miniature.assert_quiet()
+    dag.heal(miniature.root)
+    assert miniature.run("dvc", "repro")[0] == 0
+    assert miniature.outputs() == undisturbed
