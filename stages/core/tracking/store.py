@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Iterator
@@ -137,15 +138,29 @@ def _locked(root: Path) -> Iterator[None]:
 def _upgrade(uri: str) -> None:
     """What `mlflow db upgrade` does, and only where it is needed."""
     from mlflow.store.db import utils
+    from sqlalchemy.exc import SQLAlchemyError
 
     utils._make_parent_dirs_if_sqlite(uri)
     engine = utils.create_sqlalchemy_engine_with_retry(uri)
     try:
         utils._safe_initialize_tables(engine)
-        if utils._get_schema_version(engine) != utils._get_latest_schema_revision():
+        if utils._get_schema_version(engine) != _latest_revision():
             utils._upgrade_db(engine)
+    except SQLAlchemyError as error:
+        raise TrackingError(
+            f"{uri} cannot be opened ({str(error).splitlines()[0]}); if the file is damaged, move it away "
+            "and run `plumbline repair`"
+        ) from error
     finally:
         engine.dispose()
+
+
+@functools.cache
+def _latest_revision() -> str:
+    """The schema that this MLflow wants; finding it reads some seventy files."""
+    from mlflow.store.db import utils
+
+    return str(utils._get_latest_schema_revision())
 
 
 def _close(uri: str) -> None:
