@@ -1,0 +1,124 @@
+"""A trained model on any folder in the raw layout: accuracy and speed on films that no stage has seen."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.core.data import geometry
+from stages.core.data.convert import ConvertSettings, FilmJob, convert_films
+from stages.core.data.decode import decode_film
+from stages.core.data.films import DatasetInfo, FilmSet, dataset_name
+from stages.core.evaluate.errors import film_errors, radial_errors, scaled_errors
+from stages.core.model.prediction import LIMITS
+from stages.core.stage import Observer
+from stages.spine.cobb import cobb_angles, cobb_smape
+from stages.spine.convert import DEFAULT_NAME, film_id, take_inventory
+from stages.spine.layout import find_root, list_films
+from stages.spine.measures import slips
+from stages.spine.schema import SCHEMA
+
+REFERENCE_FRAME = (512, 256)
+"""height and width of the frame in which the reference code reports errors"""
+TIMED_FILMS = 16
+
+
+def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dict[str, Any]:
+    """Judge a model on the labelled films of `data` (training/, test/ or both), labels taken as they come.
+
+    Films that cannot be used are listed, not fatal; where none is left, StageError names them all.
+
+    Args:
+        model: folder of spine-train.
+        data: a folder in the AASCE layout.
+        scratch: an empty folder for the converted films.
+        threads: native threads.
+    Returns:
+        n_films, mre_raw_px@0 (no clicks) with its spread and split, cobb_smape against `cobb_reference`
+        ("angles.csv" where the folder has one for every film, else "labels"), seconds_per_film from the file
+        to the points, film by film, and `quarantined`: what was left out and why.
+    """
+    from stages.core.train import runtime
+    from stages.spine.inference import TrainedHeatmaps
+
+    runtime.prepare("cpu", threads, 0)
+    trained = TrainedHeatmaps.open(model, SCHEMA)
+    jobs, refusals = take_inventory(list_films(data))
+    info = DatasetInfo(dataset_name(find_root(data), DEFAULT_NAME), SCHEMA.lane)
+    settings = ConvertSettings(trained.input_size, threads, "quarantine", LIMITS)
+    convert_films(
+        jobs, refusals, scratch / "films", info, SCHEMA.n_points, settings, Observer.quiet(scratch / "work")
+    )
+    films = FilmSet.open(scratch / "films")
+    rows = np.arange(len(films))
+    predicted = films.to_raw(trained.predict(films.images), rows)
+    truth, heights = films.landmarks_raw.astype(np.float64), films.sizes_raw[:, 1]
+
+    errors = radial_errors(predicted, truth)
+    per_film = film_errors(errors)
+    published = published_angles(data, films.ids)
+    label_angles = cobb_angles(truth, heights)
+    angles = cobb_angles(predicted, heights)
+    with (scratch / "films" / "quarantine.csv").open(encoding="utf-8", newline="") as file:
+        quarantined = list(csv.DictReader(file))
+    by_id = {job.id: job for job in jobs}
+    return {
+        "n_films": len(films),
+        "n_quarantined": len({entry["file"] for entry in quarantined if entry["action"] != "kept"}),
+        "mre_raw_px@0": float(per_film.mean()),
+        "median_raw_px": float(np.median(per_film)),
+        "p10_raw_px": float(np.percentile(per_film, 10)),
+        "p90_raw_px": float(np.percentile(per_film, 90)),
+        "mre_px512x256": float(scaled_errors(predicted, truth, films.sizes_raw, REFERENCE_FRAME).mean()),
+        "dx_raw_px": float(np.abs(predicted - truth)[..., 0].mean()),
+        "dy_raw_px": float(np.abs(predicted - truth)[..., 1].mean()),
+        "slipped_share": float((np.abs(slips(predicted, truth)) > 0.5).mean()),
+        "cobb_smape": cobb_smape(angles, label_angles if published is None else published),
+        "cobb_reference": "labels" if published is None else "angles.csv",
+        "cobb_smape_of_labels": cobb_smape(angles, label_angles),
+        "seconds_per_film": seconds_per_film(trained, [by_id[i] for i in films.ids[:TIMED_FILMS]]),
+        "threads": threads,
+        "data": info.name,
+        "trained_on": trained.card.dataset,
+        "model_key": trained.card.key,
+        "quarantined": quarantined,
+    }
+
+
+def published_angles(data: Path, ids: np.ndarray) -> np.ndarray | None:
+    """(N, 3) degrees from the folder's angles.csv for the films `ids`, or None unless all of them have a row.
+
+    angles.csv has a row for each row of the filenames.csv beside it.
+    """
+    found: dict[str, list[float]] = {}
+    for table in sorted(find_root(data).glob("labels/*/angles.csv")):
+        names_file = table.with_name("filenames.csv")
+        if not names_file.is_file():
+            continue
+        names = [line.strip() for line in names_file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with table.open(encoding="utf-8", newline="") as file:
+            angles = [[float(cell) for cell in row] for row in csv.reader(file) if row]
+        if len(names) == len(angles) and all(len(row) == 3 for row in angles):
+            found |= dict(zip(map(film_id, names), angles, strict=True))
+    if not all(i in found for i in ids):
+        return None
+    return np.array([found[i] for i in ids])
+
+
+def seconds_per_film(trained: Any, jobs: list[FilmJob]) -> float:
+    """Mean time from a film's file to its points in raw px, one film at a time, after one to warm up."""
+
+    def once(job: FilmJob) -> np.ndarray:
+        pixels = decode_film(job.path, LIMITS).pixels
+        points = trained.predict(geometry.resize(pixels, trained.input_size)[None])
+        return geometry.apply(geometry.resize_matrix(trained.input_size, pixels.shape), points)
+
+    once(jobs[0])
+    started = time.perf_counter()
+    for job in jobs:
+        once(job)
+    return (time.perf_counter() - started) / len(jobs)
