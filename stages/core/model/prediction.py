@@ -31,8 +31,8 @@ def read_films(card: ModelCard, files: Sequence[Path], allow_phantom: bool) -> d
     persons = [f"\n  {file}" for file, film in films.items() if isinstance(film, Film) and not film.phantom]
     if card.is_phantom and persons and not allow_phantom:
         raise StageError(
-            "this model was trained on generated films (phantoms) and must not read a person's film. Train one "
-            f"on real films, or say --allow-phantom to see what it does nevertheless:{''.join(persons)}"
+            "this model was trained on generated films (phantoms) and must not read a person's film. Train "
+            f"one on real films, or say --allow-phantom to see what it does nevertheless:{''.join(persons)}"
         )
     if not any(isinstance(film, Film) for film in films.values()):
         problems = "".join(f"\n  {file}: {error}" for file, error in films.items())
