@@ -15,6 +15,7 @@ import yaml
 
 FRAME = {
     "stages/core/stage.py": "passes paths and parameters on, keeps the journal",
+    "stages/core/lifeline.py": "ends a stage together with DVC",
     "stages/core/identity.py": "asks DVC for the key",
     "stages/core/errors.py": "words of messages",
     "stages/core/tracking.py": "runs after the outputs are written",

@@ -38,7 +38,7 @@ TAIL = 12
 
 
 ADVICE = re.compile(
-    r"To track the changes with git|\s*git add |To enable auto staging|\s*dvc config core.autostage|Use `dvc push`"
+    r"To track the changes|\s*git add |To enable auto staging|\s*dvc config core.autostage|Use `dvc push`"
 )
 """What DVC prints after every stage for a person at the keyboard."""
 
@@ -199,7 +199,7 @@ def _conclude(graph: dag.Graph, results: Mapping[str, Result]) -> State:
     rows = [{"stage": n, "outcome": state, "seconds": seconds.get(n, "")} for n, state in states.items()]
     create_table_artifact(key="stages", table=rows, description="What DVC did with each stage")
     count = Counter(states.values())
-    summary = f"{len(graph)} stages: " + ", ".join(f"{n} {name}" for name, n in count.most_common())
+    summary = f"{len(graph)} stages: " + ", ".join(f"{count[n]} {n}" for n in ORDER if count[n])
     failed = [name for name, result in results.items() if result.failed]
     good = set(count) <= {"Ran", "Restored", "Unchanged"}
     root = project_root()

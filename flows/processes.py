@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import psutil
 
-from stages.core.stage import end_with_parent
+from stages.core.lifeline import end_with_parent
 
 
 def follow_parent(parent: int) -> None:

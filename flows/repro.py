@@ -27,6 +27,7 @@ import psutil
 
 from flows.processes import end, follow_parent
 from stages.core.errors import StageError
+from stages.core.lifeline import DVC_PROCESS
 from stages.core.stage import STATE
 
 GRACE = 10.0
@@ -163,6 +164,7 @@ def main(stage: str, parent: int) -> int:
     """In the child: run the stage; returns DVC's exit status."""
     _Stopper().install()
     follow_parent(parent)
+    os.environ[DVC_PROCESS] = str(os.getpid())
     from dvc.cli import main as dvc
 
     return int(dvc(["--wait-for-lock", "repro", "--single-item", stage]))

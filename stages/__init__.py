@@ -1,6 +1,7 @@
 """The code of every stage. Importing it switches off what its libraries would report to the outside."""
 
 import os
+import sys
 
 for _name, _value in {
     "DO_NOT_TRACK": "true",
@@ -11,3 +12,9 @@ for _name, _value in {
     "ITERATIVE_DO_NOT_TRACK": "1",
 }.items():
     os.environ.setdefault(_name, _value)
+
+if "DVC_STAGE" in os.environ and sys.argv[:1] == ["-m"]:
+    # DVC runs `python -m stages...`, which comes here first: some stages spend seconds importing torch.
+    from stages.core.lifeline import end_with_dvc
+
+    end_with_dvc()

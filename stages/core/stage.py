@@ -7,7 +7,6 @@ with `stage_main(run)`. `run` knows nothing of DVC, MLflow or Prefect; this modu
 from __future__ import annotations
 
 import argparse
-import ctypes
 import datetime
 import errno
 import inspect
@@ -15,7 +14,6 @@ import json
 import math
 import os
 import shutil
-import signal
 import sys
 import time
 import types
@@ -28,6 +26,7 @@ import yaml
 
 from stages.core.errors import StageError
 from stages.core.identity import StageIdentity, identity_now
+from stages.core.lifeline import end_with_dvc
 from stages.core.params import StageParams, load_params, project_root
 
 STATE = Path(".plumbline")
@@ -77,7 +76,7 @@ class Observer:
 
 def stage_main(run: Callable[..., dict[str, float]], argv: Sequence[str] | None = None) -> None:
     """Run a stage from the command line: see the module's docstring. Exits with 1 on a StageError."""
-    end_with_parent()
+    end_with_dvc()
     try:
         _run_stage(run, argv)
     except StageError as error:
@@ -124,13 +123,6 @@ def _run_stage(run: Callable[..., dict[str, float]], argv: Sequence[str] | None)
         _assert_unchanged(name, before, identity_now(root, name))
         _record(root, name, before, params, metrics, observe, started, seconds)
     shutil.rmtree(observe._scratch, ignore_errors=True)
-
-
-def end_with_parent() -> None:
-    """Ask Linux to end this process when its parent dies, so that a killed DVC leaves no orphan writing."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _signature(run: Callable[..., Any]) -> tuple[type[StageParams], dict[str, bool]]:

@@ -44,7 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_STAGE", raising=False)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.setattr(stage, "end_with_parent", lambda: None)
+    monkeypatch.setattr(stage, "end_with_dvc", lambda: None)
     return tmp_path
 
 

@@ -50,7 +50,8 @@ def map_unordered(
                     return
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
-                    yield waiting.pop(future), future.result()
+                    result = future.result()
+                    yield waiting.pop(future), result
         except BrokenProcessPool:
             lost = ", ".join(str(items[i]) for i in sorted(waiting.values()))
             raise StageError(
@@ -69,7 +70,7 @@ def single_thread() -> None:
 
 
 def _start_worker() -> None:
-    from stages.core.stage import end_with_parent
+    from stages.core.lifeline import end_with_parent
 
     end_with_parent()
     single_thread()
