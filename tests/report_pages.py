@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from stages.core.data import tables
 from stages.core.data.films import film_schema
@@ -104,13 +106,31 @@ class EvaluatedFilms:
         return self.folder / "history.csv"
 
 
+Judge = Callable[[LabelledFilms, np.ndarray, str, np.ndarray], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """How a lane evaluates.
+
+    Attributes:
+        shape: (K, 2) raw px, the label of every film but for a shift.
+        monitored: column of the history.
+        judge, columns: what gives the rows of per_film.parquet, and the columns that are the lane's own.
+    """
+
+    schema: LandmarkSchema
+    shape: np.ndarray
+    model: str
+    monitored: str
+    error: str
+    judge: Judge
+    columns: list[pa.Field]
+
+
 def write_evaluated_films(
     folder: Path,
-    schema: LandmarkSchema,
-    shape: np.ndarray,
-    model: str,
-    monitored: str,
-    error: str,
+    lane: Evaluating,
     n_test: int = 12,
     dataset: str = "phantom",
     prefix: str = "film",
@@ -121,7 +141,6 @@ def write_evaluated_films(
     """Write films, split, evaluation and history of a lane, by the functions that its stages use.
 
     Args:
-        shape: (K, 2) raw px, the label of every film but for a shift.
         n_test: films of the role test; train, val and gate have three each.
         prefix: what ids begin with.
         model_error: sd of the model's error, raw px; floors have 20.
@@ -129,18 +148,17 @@ def write_evaluated_films(
     """
     rng = np.random.default_rng(5)
     roles = ["train"] * 3 + ["val"] * 3 + ["gate"] * 3 + ["test"] * n_test
-    n, k = len(roles), len(shape)
+    n = len(roles)
     ids = [f"{prefix}-{i:02}" for i in range(n)]
-    labels = shape + rng.normal(0, 3, (n, 1, 2))
+    labels = lane.shape + rng.normal(0, 3, (n, 1, 2))
     labels[9, :lost_points] = np.nan
     found = EvaluatedFilms(folder, ids)
     found.films.mkdir(parents=True)
     np.save(found.films / "images.npy", rng.integers(0, 255, (n, 32, 24)).astype(np.uint8))
-    (found.films / "dataset.json").write_text(
-        json.dumps({"name": dataset, "lane": schema.lane, "frame": "raw"})
-    )
+    described = {"name": dataset, "lane": lane.schema.lane, "frame": "raw"}
+    (found.films / "dataset.json").write_text(json.dumps(described))
     (found.films / "quarantine.csv").write_text("file,reason,detail\n")
-    width, height = (int(v) for v in np.ceil(shape.max(0)) + 30)
+    width, height = (int(v) for v in np.ceil(lane.shape.max(0)) + 30)
     films = {
         "id": ids,
         "patient": [f"patient-{i:02}" for i in range(n)],
@@ -150,30 +168,27 @@ def write_evaluated_films(
         "landmarks": list(labels),
         "phantom": dataset == "phantom",
     }
-    tables.write_table(found.films / "films.parquet", pd.DataFrame(films), film_schema(k))
+    tables.write_table(found.films / "films.parquet", pd.DataFrame(films), film_schema(lane.schema.n_points))
     write_split(found.split, pd.DataFrame({"id": ids, "patient": films["patient"], "role": roles}))
-    _write_evaluation(found, model, error, model_error, rng)
+    _write_evaluation(found, lane, model_error, rng)
     epochs = "".join(f"{e},{3 / e:.4f},{2 / e:.4f},{9 / e + e:.4f}\n" for e in range(1, 7))
-    found.history.write_text(f"step,train_loss,train_part,{monitored}\n{epochs}")
+    found.history.write_text(f"step,train_loss,train_part,{lane.monitored}\n{epochs}")
     return found
 
 
 def _write_evaluation(
-    found: EvaluatedFilms, model: str, error: str, model_error: float, rng: np.random.Generator
+    found: EvaluatedFilms, lane: Evaluating, model_error: float, rng: np.random.Generator
 ) -> None:
     data = LabelledFilms.open(found.films, found.split)
     rows = data.rows("gate", "test")
-    frames = {"px224": (224, 224)} if error == "error_px224" else {}
-    columns = [tables.column("error_px224", "float", "px224")] if frames else []
     per_film, per_point = [], []
-    for method in (model, *FLOORS):
-        spread = model_error if method == model else 20.0
-        truth = np.nan_to_num(data.landmarks_raw[rows], nan=5.0)
-        predicted = truth + rng.normal(0, spread, truth.shape)
-        per_film.append(errors.film_table(data, rows, method, predicted, frames))
+    for method in (lane.model, *FLOORS):
+        truth = np.nan_to_num(data.landmarks_raw[rows].astype(float), nan=5.0)
+        predicted = truth + rng.normal(0, model_error if method == lane.model else 20.0, truth.shape)
+        per_film.append(lane.judge(data, rows, method, predicted))
         per_point.append(errors.point_table(data, rows, method, predicted))
     cases = pd.concat(per_film)
-    errors.write_tables(found.evaluation, cases, pd.concat(per_point), columns)
-    pairs = [(model, floor) for floor in FLOORS]
-    compared = statistics.compare_methods(cases, pairs, error, ["test", "gate"], BOOTSTRAP, 1)
+    errors.write_tables(found.evaluation, cases, pd.concat(per_point), lane.columns)
+    pairs = [(lane.model, floor) for floor in FLOORS]
+    compared = statistics.compare_methods(cases, pairs, lane.error, ["test", "gate"], BOOTSTRAP, 1)
     statistics.write_comparison(found.evaluation / "comparison.csv", compared)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from stages.chest import report
 from stages.chest.schema import CHEST
+from stages.core.data import tables
+from stages.core.data.labels import LabelledFilms
+from stages.core.evaluate.errors import film_table
 from stages.core.evaluate.statistics import Bootstrap
 from stages.core.params import load_params
 from stages.core.report import anatomy
 from stages.core.stage import Observer
-from tests.report_pages import BOOTSTRAP, FLOORS, EvaluatedFilms, read_page, write_evaluated_films
+from tests.report_pages import BOOTSTRAP, FLOORS, EvaluatedFilms, Evaluating, read_page, write_evaluated_films
 
 SHAPE = np.column_stack([np.linspace(40, 200, 15), 40 + 150 * (np.arange(15) % 5) / 4])
 CLASSES = ("COVID", "Normal", "Viral_Pneumonia")
@@ -30,17 +36,23 @@ def params(images: bool = True) -> report.Params:
     )
 
 
-def evaluated(folder: Path, **options: object) -> EvaluatedFilms:
-    settings = {"groups": CLASSES, **options}
-    return write_evaluated_films(
-        folder,
-        CHEST,
-        SHAPE,
-        "regressor",
-        "val_error_px224",
-        "error_px224",
-        **settings,  # type: ignore[arg-type]
-    )
+def judge(data: LabelledFilms, rows: np.ndarray, method: str, predicted: np.ndarray) -> pd.DataFrame:
+    return film_table(data, rows, method, predicted, {"px224": (224, 224)})
+
+
+LANE = Evaluating(
+    CHEST,
+    SHAPE,
+    "regressor",
+    "val_error_px224",
+    "error_px224",
+    judge,
+    [tables.column("error_px224", pa.float32(), "px224")],
+)
+
+
+def evaluated(folder: Path, **options: Any) -> EvaluatedFilms:
+    return write_evaluated_films(folder, LANE, **{"groups": CLASSES, **options})
 
 
 def write(found: EvaluatedFilms, output: Path, images: bool = True) -> dict[str, float]:

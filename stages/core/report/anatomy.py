@@ -211,37 +211,32 @@ def film(
     edges: Edges,
     label: str,
     height: float,
-    links: bool = False,
-    dots: bool = True,
 ) -> Markup:
     """A film, or white where `picture` is None, with sets of points on it.
 
     Args:
         picture: data URI of the film, stretched to any size; it is shown with the proportions of `size_raw`.
         size_raw: width and height of the raw film, which the points refer to (pixel centres are integers).
-        links: draw a line from each point of the first set to its counterpart in the second.
-        dots: draw the points themselves, not only the edges between them.
+        names: names of the points; they are drawn, and those of the first two sets tied, only where given.
+        edges: lines between the points of each set.
     """
-    scale = height / size_raw[1]
-    window = Window(np.array([-0.5, -0.5]), scale)
-    width = size_raw[0] * scale
+    window = Window(np.array([-0.5, -0.5]), height / size_raw[1])
+    width = size_raw[0] * window.scale
     drawn: list[Child] = [box(0, 0, width, height, "sheet")]
     if picture is not None:
         drawn.append(
             tag("image", href=picture, width=float(width), height=float(height), preserveAspectRatio="none")
         )
     placed = [window.place(m.points) for m in marks]
-    if links and len(placed) > 1:
+    if names and len(placed) > 1:
         drawn.append(
             chains(np.concatenate(placed[:2]), [(k, k + len(names)) for k in range(len(names))], "link")
         )
     for m, points in zip(marks, placed, strict=True):
         drawn.append(chains(points, edges, f"curve {m.style}"))
-        for k in range(len(names)) if dots else ():
-            if np.isfinite(points[k]).all():
-                drawn.append(
-                    circle(points[k][0], points[k][1], 2.4, f"dot {m.style}", f"{names[k]} ({m.name})")
-                )
+        for name, (x, y) in zip(names, points, strict=False):
+            if math.isfinite(x) and math.isfinite(y):
+                drawn.append(circle(x, y, 2.4, f"dot {m.style}", f"{name} ({m.name})"))
     return drawing(width, height, label, group(*drawn, style="plain" if picture is None else "film"))
 
 

@@ -233,6 +233,25 @@ def columns(
     return drawing(width, height, label, group(*drawn, style="chart"))
 
 
+def scatter(
+    x: np.ndarray, y: np.ndarray, x_label: str, y_label: str, tips: Sequence[str], label: str
+) -> Markup:
+    """Points over two axes of the same range, and the line on which both are equal; without NaN."""
+    both = spanning(np.concatenate([x, y]), x_label)
+    across, upright_ = both, Axis(both.low, both.high, y_label)
+    size = 380.0
+    frame = Frame(58, size - 14, 12, size - 46)
+    drawn: list[Child] = [*frame.upright_axis(upright_), *frame.level_axis(across)]
+    drawn.append(segment(frame.left, frame.bottom, frame.right, frame.bottom, "rule"))
+    drawn.append(segment(frame.left, frame.bottom, frame.right, frame.top, "equal"))
+    for a, b, tip in zip(x, y, tips, strict=True):
+        if math.isfinite(a) and math.isfinite(b):
+            px = across.place(float(a), frame.left, frame.right)
+            py = upright_.place(float(b), frame.bottom, frame.top)
+            drawn.append(circle(px, py, 4, "dot model spot", tip))
+    return drawing(size, size, label, group(*drawn, style="chart"))
+
+
 def error_curve(errors: np.ndarray, points: int = 160) -> tuple[np.ndarray, np.ndarray]:
     """The cumulative error curve: for each error the share of cases that are at most that far off.
 

@@ -257,16 +257,22 @@ def film_with(
     marks: Sequence[anatomy.Marks],
     params: FilmReportParams,
     label: str,
-    dots: bool,
+    dots: bool = False,
+    edges: anatomy.Edges | None = None,
 ) -> Markup:
-    """A film of the store with sets of points in raw px; on white where films are left out."""
+    """A film of the store with sets of points in raw px; on white where films are left out.
+
+    Args:
+        dots: draw the points and the way between those of the first two sets.
+        edges: lines to draw; those of the schema by default.
+    """
     at = int(found.store.rows([name])[0])
     picture_of = anatomy.film_jpeg(found.store.images[at], params.jpeg_quality) if params.images else None
     width, height = (int(v) for v in found.store.sizes_raw[at])
     schema = found.lane.schema
-    return anatomy.film(
-        picture_of, (width, height), marks, schema.names, schema.edges, label, params.film_height, dots, dots
-    )
+    lines = schema.edges if edges is None else edges
+    names = schema.names if dots else ()
+    return anatomy.film(picture_of, (width, height), marks, names, lines, label, params.film_height)
 
 
 def suspect_table(found: FilmEvidence, sampling: Sampling) -> Markup:
