@@ -187,7 +187,11 @@ def toy_lane(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
     def predict_files(model: Path, files: list[Path], out: Path, allow_phantom: bool) -> list[dict[str, Any]]:
         key = json.loads((model / "card.json").read_text())["key"]
-        return [{"landmarks": [[1.0, f.stat().st_size]], "key": key, "phantom": allow_phantom} for f in files]
+        return [
+            {"file": str(f), "landmarks": [{"name": "tip", "x": 1, "y": f.stat().st_size}]}
+            | {"key": key, "phantom": allow_phantom}
+            for f in dict.fromkeys(files)
+        ]
 
     module.predict_files = predict_files  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "stages.toy", types.ModuleType("stages.toy"))
@@ -218,10 +222,15 @@ def test_a_trained_model_is_logged_and_answers(
         )
         assert {m.key: m.value for m in logged.metrics} == {"loss": 0.5}
         served = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
-        by_path = served.predict(pd.DataFrame({"path": [str(film)]}), params={"allow_phantom": True})
+        by_path = served.predict(
+            pd.DataFrame({"path": [str(film), str(film)]}), params={"allow_phantom": True}
+        )
         by_content = served.predict(pd.DataFrame({"content": [film.read_bytes()]}))
+        with pytest.raises(ValueError, match="either `path` or `content`"):
+            served.predict(pd.DataFrame({"path": [str(film)], "content": [b"x"]}))
         requirements = Path(mlflow.pyfunc.get_model_dependencies(f"models:/{logged.model_id}")).read_text()
-    assert by_path["landmarks"][0] == [[1.0, 7.0]] == by_content["landmarks"][0]
+    assert list(by_path["landmarks"]) == [[[1.0, 7.0]]] * 2, "a file named twice is answered twice"
+    assert list(by_content["landmarks"]) == [[[1.0, 7.0]]]
     assert json.loads(by_path["answer"][0])["phantom"] is True
     assert json.loads(by_content["answer"][0])["phantom"] is False
     assert "torch==" in requirements

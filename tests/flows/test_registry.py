@@ -461,7 +461,7 @@ def test_the_champion_answers_through_mlflow(checkout: Checkout, monkeypatch: py
 
     module = types.ModuleType("stages.toy.predict")
     module.predict_files = lambda model, files, out, allow: [  # type: ignore[attr-defined]
-        {"landmarks": [[1.0, 2.0]], "weights": (model / "weights.pt").read_text()} for _ in files
+        {"file": str(file), "weights": (model / "weights.pt").read_text()} for file in files
     ]
     monkeypatch.setitem(sys.modules, "stages.toy", types.ModuleType("stages.toy"))
     monkeypatch.setitem(sys.modules, "stages.toy.predict", module)

@@ -34,8 +34,10 @@ class LaneModel(PythonModel):
             model_input: column `path` (a file that this machine can read) or `content` (its bytes).
             params: `allow_phantom`: let a phantom-trained model answer on a person's film.
         Returns:
-            Columns file; landmarks, a list of points in the frame of the file; answer, the whole answer as
-            JSON, which says the training set and "research use only".
+            One row a file, in the order of the rows. Columns file; landmarks, its points as lists of
+            coordinates in the frame of the file (empty for a file that is no film); answer, all that the
+            lane says of it as JSON: landmark names, the training set and "research use only", or the
+            reason why there is no answer.
         """
         predictor = importlib.import_module(f"stages.{self._lane}.predict")
         with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
@@ -43,17 +45,19 @@ class LaneModel(PythonModel):
             answers = predictor.predict_files(
                 self._folder, files, Path(scratch) / "out", bool((params or {}).get("allow_phantom", False))
             )
-        if len(answers) != len(files):
-            raise ValueError(
-                f"{len(files)} files gave {len(answers)} answers; pass readable files, one a row"
-            )
+        by_file = {answer["file"]: answer for answer in answers}
+        rows = [{**by_file[str(file)], "file": file.name} for file in files]
         return pd.DataFrame(
             {
-                "file": [file.name for file in files],
-                "landmarks": [answer.get("landmarks", []) for answer in answers],
-                "answer": [json.dumps(answer) for answer in answers],
+                "file": [row["file"] for row in rows],
+                "landmarks": [_points(row) for row in rows],
+                "answer": [json.dumps(row) for row in rows],
             }
         )
+
+
+def _points(answer: dict[str, Any]) -> list[list[float]]:
+    return [[float(point[axis]) for axis in "xyz" if axis in point] for point in answer.get("landmarks", [])]
 
 
 _SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"PK": ".npz", b"\x80": ".pkl"}
