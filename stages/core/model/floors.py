@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -26,7 +27,7 @@ from stages.core.errors import StageError
 from stages.core.evaluate.errors import film_errors, radial_errors
 from stages.core.model.card import InputSize
 from stages.core.model.hog import hog
-from stages.core.model.ridge import KernelRidge, fit_ridges, typical_distance
+from stages.core.model.ridge import KernelRidge, fit_ridges, kernel, typical_distance
 from stages.core.model.shape import ShapeModel, fit_shape_model
 from stages.core.params import StageParams
 
@@ -51,8 +52,9 @@ class FloorParams(StageParams):
     cells: tuple[int, ...] = Field(min_length=1)
     orientations: int = Field(ge=2)
     variance: float = Field(gt=0, le=1)
-    widths: tuple[float, ...] = Field(min_length=1)
-    penalties: tuple[float, ...] = Field(min_length=1)
+    widths: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    # Less would drown in the kernel's single-precision rounding.
+    penalties: tuple[Annotated[float, Field(ge=1e-5)], ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -183,17 +185,18 @@ def fit_floors(
         raw = labelled.films.to_raw(predicted_model, val)
         return float(film_errors(radial_errors(raw, labelled.landmarks_raw[val])).mean())
 
-    coefficients = shape_model.coefficients(doubled)
     tried_linear = []
-    for penalty, ridge in _candidates(seen, coefficients, None, params):
-        error = val_error(shape_model.shapes(ridge.predict(features[val])))
-        tried_linear.append((error, penalty, ridge))
+    for penalty, ridge, on_val in _candidates(
+        seen, shape_model.coefficients(doubled), None, params.penalties, features[val]
+    ):
+        tried_linear.append((val_error(shape_model.shapes(on_val)), penalty, ridge))
     unit = typical_distance(seen)
     tried = []
     for width in params.widths:
-        for penalty, ridge in _candidates(seen, doubled.reshape(len(doubled), -1), width * unit, params):
-            error = val_error(ridge.predict(features[val]).reshape(len(val), *shapes.shape[1:]))
-            tried.append((error, width, penalty, ridge))
+        for penalty, ridge, on_val in _candidates(
+            seen, doubled.reshape(len(doubled), -1), width * unit, params.penalties, features[val]
+        ):
+            tried.append((val_error(on_val.reshape(len(val), *shapes.shape[1:])), width, penalty, ridge))
     linear_error, linear_penalty, coefficient_ridge = min(tried_linear, key=lambda row: row[:2])
     kernel_error, kernel_width, kernel_penalty, landmark_ridge = min(tried, key=lambda row: row[:3])
     return Floors(
@@ -215,6 +218,13 @@ def fit_floors(
 
 
 def _candidates(
-    features: np.ndarray, targets: np.ndarray, width: float | None, params: FloorParams
-) -> Iterator[tuple[float, KernelRidge]]:
-    return zip(params.penalties, fit_ridges(features, targets, width, params.penalties), strict=True)
+    features: np.ndarray,
+    targets: np.ndarray,
+    width: float | None,
+    penalties: tuple[float, ...],
+    val: np.ndarray,
+) -> Iterator[tuple[float, KernelRidge, np.ndarray]]:
+    """(penalty, regression, its prediction on the features `val`) for each penalty; one kernel for all."""
+    across = kernel(val, features, width)
+    for penalty, ridge in zip(penalties, fit_ridges(features, targets, width, penalties), strict=True):
+        yield penalty, ridge, ridge.from_kernel(across)

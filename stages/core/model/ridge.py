@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_CHUNK = 256
-"""Rows predicted at a time."""
-
 
 @dataclass(frozen=True)
 class KernelRidge:
@@ -29,11 +26,11 @@ class KernelRidge:
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Features (N, D) -> targets (N, T), float64."""
-        parts = [
-            kernel(features[start : start + _CHUNK], self.features, self.width) @ self.weights
-            for start in range(0, len(features), _CHUNK)
-        ]
-        return np.concatenate([np.empty((0, self.weights.shape[1])), *parts]) + self.offset
+        return self.from_kernel(kernel(features, self.features, self.width))
+
+    def from_kernel(self, values: np.ndarray) -> np.ndarray:
+        """`predict` from the kernel (N, n) between the films in question and those fitted on."""
+        return values @ self.weights + self.offset
 
 
 def fit_ridges(
@@ -43,13 +40,14 @@ def fit_ridges(
 
     `penalties` are relative to the kernel's mean diagonal, so that they mean the same for any features.
     """
-    from scipy.linalg import solve
+    from scipy.linalg import cho_factor, cho_solve
 
     gram = kernel(features, features, width)
     offset = targets.mean(0)
     ridge = np.eye(len(gram)) * np.diag(gram).mean()
     for penalty in penalties:
-        weights = solve(gram + penalty * ridge, targets - offset, assume_a="pos")
+        factor = cho_factor(gram + penalty * ridge, overwrite_a=True, check_finite=False)
+        weights = cho_solve(factor, targets - offset)
         yield KernelRidge(features, weights, offset, width)
 
 
