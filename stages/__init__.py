@@ -13,6 +13,9 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+# Waiting threads spin by default: where others want the cores, a training step takes 50 times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 if "DVC_STAGE" in os.environ and sys.argv[:1] == ["-m"]:
     # DVC runs `python -m stages...`, which comes here first: some stages spend seconds importing torch.
     from stages.core.lifeline import end_with_dvc
