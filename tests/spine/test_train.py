@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,8 @@ from stages.spine import train
 from stages.spine.inference import TrainedHeatmaps, predict_input
 from stages.spine.network import HeatmapNetwork
 from stages.spine.schema import SCHEMA, vertebral_schema
-from tests.spine.conftest import SpineStore
+from tests.spine.drawn import write_store
 
-MakeStore = Callable[..., SpineStore]
 FOUR = vertebral_schema(("T1", "T2", "T3", "T4"))
 
 
@@ -43,8 +41,8 @@ def small(epochs: int = 1, **fit: Any) -> train.Params:
     )
 
 
-def test_a_four_vertebra_schema_trains_and_beats_the_mean_shape(make_store: MakeStore) -> None:
-    data = make_store(FOUR, n=64).open()
+def test_a_four_vertebra_schema_trains_and_beats_the_mean_shape(tmp_path: Path) -> None:
+    data = write_store(tmp_path / "store", FOUR, n=64).open()
     network, fitted = train.train_network(data, FOUR, small(epochs=14), Observer.quiet(Path("unused")))
     assert network.head[-1].out_channels == 16
     mean = data.landmarks_model[data.trainable()].mean(0)
@@ -55,8 +53,8 @@ def test_a_four_vertebra_schema_trains_and_beats_the_mean_shape(make_store: Make
     assert fitted.best_value < 0.6 * floor
 
 
-def test_run_twice_writes_the_same_bytes_and_a_card(make_store: MakeStore, tmp_path: Path) -> None:
-    store = make_store(SCHEMA)
+def test_run_twice_writes_the_same_bytes_and_a_card(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", SCHEMA)
     outputs = []
     for name in ("a", "b"):
         observe = Observer.quiet(tmp_path / f"scratch-{name}", key="c" * 64)
@@ -75,10 +73,8 @@ def test_run_twice_writes_the_same_bytes_and_a_card(make_store: MakeStore, tmp_p
     }
 
 
-def test_a_killed_run_resumes_to_the_same_bytes(
-    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = make_store(SCHEMA)
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = write_store(tmp_path / "store", SCHEMA)
 
     def run(name: str) -> tuple[dict[str, float], bytes]:
         observe = Observer.quiet(tmp_path / f"scratch-{name}", key="c" * 64)
@@ -101,8 +97,8 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     assert run("torn") == whole
 
 
-def test_films_that_may_not_be_used_change_nothing(make_store: MakeStore) -> None:
-    store = make_store(FOUR)
+def test_films_that_may_not_be_used_change_nothing(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", FOUR)
     states = []
     for spoil in (False, True):
         data = store.open()
@@ -139,8 +135,8 @@ def test_a_mirrored_film_gives_the_mirrored_answer() -> None:
     assert np.abs(one_sided - plain).max() > 1e-3
 
 
-def test_a_model_folder_opens_only_for_its_own_landmarks(make_store: MakeStore, tmp_path: Path) -> None:
-    store = make_store(SCHEMA)
+def test_a_model_folder_opens_only_for_its_own_landmarks(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", SCHEMA)
     train.run(
         small(), store.films, store.audit, store.split, tmp_path / "m", Observer.quiet(tmp_path / "scratch")
     )
