@@ -59,19 +59,27 @@ def read_graph(root: Path) -> dict[str, Stage]:
             edges = repo.index.graph
             order = {stage: position for position, stage in enumerate(repo.index.stages)}
             stages = list(lexicographical_topological_sort(edges.reverse(copy=False), key=order.__getitem__))
-            metas = _metas({stage.addressing: stage.meta or {} for stage in stages})
+            metas = _metas({_name(stage): stage.meta or {} for stage in stages})
             needs = {stage: sorted(edges.successors(stage), key=order.__getitem__) for stage in stages}
             return {
-                stage.addressing: Stage(
-                    name=stage.addressing,
-                    needs=tuple(need.addressing for need in needs[stage]),
+                _name(stage): Stage(
+                    name=_name(stage),
+                    needs=tuple(map(_name, needs[stage])),
                     stale=stage.addressing in stale,
-                    meta=metas[stage.addressing],
+                    meta=metas[_name(stage)],
                 )
                 for stage in stages
             }
     except DvcException as error:
         raise StageError(f"DVC cannot read the pipeline in {root}: {error}") from error
+
+
+def _name(stage: Any) -> str:
+    """What `dvc repro`, called at the root, knows the stage by; DVC's own `addressing` hangs on the cwd."""
+    file = Path(stage.path_in_repo).as_posix()
+    if not hasattr(stage, "name"):
+        return file
+    return str(stage.name) if file == "dvc.yaml" else f"{file}:{stage.name}"
 
 
 def _metas(raw: Mapping[str, Any]) -> dict[str, StageMeta]:

@@ -33,6 +33,9 @@ from stages.core.errors import StageError
 from stages.core.params import project_root
 
 Future = PrefectFuture[Any]
+UP_TO_DATE = ("Ran", "Restored", "Unchanged")
+"""Names of the final states of stages whose outputs are those of the current inputs."""
+NOT_BEGUN = "Not begun"
 TAIL = 12
 """Lines of a failed stage's output that go into the state's message."""
 
@@ -152,6 +155,10 @@ class Result:
     seconds: float
 
     @property
+    def outcome(self) -> str:
+        return self.future.state.name or self.future.state.type.name
+
+    @property
     def failed(self) -> bool:
         return self.future.state.is_failed() or self.future.state.is_crashed()
 
@@ -187,21 +194,22 @@ def _run_all(
             return results
         name = finished.get()
         results[name] = Result(futures[name], time.monotonic() - begun[name])
-        if futures[name].state.name == "Ran":
+        if results[name].outcome == "Ran":
             news.notify()
         halted = halted or (results[name].failed and not keep_going)
 
 
 def _conclude(graph: dag.Graph, results: Mapping[str, Result]) -> State:
     """Table of all stages, MLflow and registry, and the state of the whole build."""
-    states = {name: results[name].future.state.name if name in results else "Not begun" for name in graph}
+    states = {name: results[name].outcome if name in results else NOT_BEGUN for name in graph}
     seconds = {name: round(result.seconds, 1) for name, result in results.items()}
     rows = [{"stage": n, "outcome": state, "seconds": seconds.get(n, "")} for n, state in states.items()]
     create_table_artifact(key="stages", table=rows, description="What DVC did with each stage")
     count = Counter(states.values())
-    summary = f"{len(graph)} stages: " + ", ".join(f"{count[n]} {n}" for n in ORDER if count[n])
+    order = [*UP_TO_DATE, *sorted(count.keys() - set(UP_TO_DATE))]
+    summary = f"{len(graph)} stages: " + ", ".join(f"{count[name]} {name}" for name in order if count[name])
     failed = [name for name, result in results.items() if result.failed]
-    good = set(count) <= {"Ran", "Restored", "Unchanged"}
+    good = count.keys() <= set(UP_TO_DATE)
     root = project_root()
     if publisher.wanted() and publisher.due(root, changed=bool(count["Ran"] or count["Restored"])):
         needed = {need for stage in graph.values() for need in stage.needs}

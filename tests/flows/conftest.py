@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> str:
     """URL of a Prefect server with an empty database, for the whole session."""
     from flows.server import temporary_server, wait_until_up
 
@@ -24,7 +24,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
         url = temporary_server()
     wait_until_up(url)
-    yield url
+    return url
 
 
 @pytest.fixture(scope="session")
