@@ -1,10 +1,11 @@
-"""Film stores of small drawn spines: bright boxes on noise, with an audit and a split."""
+"""Film stores of small drawn spines (bright boxes on noise, with an audit and a split) and small networks."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from stages.core.data.films import film_schema
 from stages.core.data.labels import LabelledFilms
 from stages.core.data.schema import LandmarkSchema
 from stages.core.data.split import write_split
+from stages.core.params import load_params
+from stages.spine import train
 
 STORED = (64, 32)
 ROLES = ("train", "train", "train", "train", "val", "gate", "test", "test")
@@ -95,3 +98,19 @@ def write_store(
     tables.write_table(store.audit / "labels.parquet", pd.DataFrame(labels), pa.schema(columns))
     write_split(store.split, pd.DataFrame({"id": ids, "patient": ids, "role": roles}))
     return store
+
+
+def small(epochs: int = 1, **fit: Any) -> train.Params:
+    """The demo's parameters on films of 64 x 32 px, for seconds instead of minutes."""
+    params = load_params(train.Params, profile="demo")
+    phase = params.fit.phases[0].model_copy(update={"epochs": epochs})
+    changed = {"batch_size": 4, "checkpoint_every": 1, "phases": (phase,), **fit}
+    network = params.network.model_copy(update={"channels": 32, "stride": 2, "sigma": 2.0})
+    return params.model_copy(
+        update={
+            "threads": 1,
+            "input": train.InputSize(height=64, width=32),
+            "network": network,
+            "fit": params.fit.model_copy(update=changed),
+        }
+    )

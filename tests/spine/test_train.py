@@ -20,25 +20,9 @@ from stages.spine import train
 from stages.spine.inference import TrainedHeatmaps, predict_input
 from stages.spine.network import HeatmapNetwork
 from stages.spine.schema import SCHEMA, vertebral_schema
-from tests.spine.drawn import write_store
+from tests.spine.drawn import small, write_store
 
 FOUR = vertebral_schema(("T1", "T2", "T3", "T4"))
-
-
-def small(epochs: int = 1, **fit: Any) -> train.Params:
-    """The demo's parameters on films of 64 x 32 px, for seconds instead of minutes."""
-    params = load_params(train.Params, profile="demo")
-    phase = params.fit.phases[0].model_copy(update={"epochs": epochs})
-    changed = {"batch_size": 4, "checkpoint_every": 1, "phases": (phase,), **fit}
-    network = params.network.model_copy(update={"channels": 32, "stride": 2, "sigma": 2.0})
-    return params.model_copy(
-        update={
-            "threads": 1,
-            "input": train.InputSize(height=64, width=32),
-            "network": network,
-            "fit": params.fit.model_copy(update=changed),
-        }
-    )
 
 
 def test_a_four_vertebra_schema_trains_and_beats_the_mean_shape(tmp_path: Path) -> None:
