@@ -1,103 +1,47 @@
-"""Film stores of small drawn spines: bright boxes on noise, with an audit and a split."""
+"""A small phantom data set in the AASCE layout, made once for all tests of the lane's data side."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
 import pytest
 
-from stages.core.data import geometry, tables
-from stages.core.data.films import film_schema
-from stages.core.data.labels import LabelledFilms
-from stages.core.data.schema import LandmarkSchema
-from stages.core.data.split import write_split
-
-STORED = (64, 32)
-ROLES = ("train", "train", "train", "train", "val", "gate", "test", "test")
-"""of films 0 to 7, then again"""
+from stages.core.params import load_params
+from stages.core.stage import Observer
+from stages.spine import convert, phantom
 
 
-@dataclass(frozen=True)
-class SpineStore:
-    """Paths of a film store, its audit and its split."""
-
-    films: Path
-    audit: Path
-    split: Path
-
-    def open(self) -> LabelledFilms:
-        return LabelledFilms.open(self.films, self.split, self.audit)
-
-
-def draw_spines(rng: np.random.Generator, n: int, n_vertebrae: int) -> tuple[np.ndarray, np.ndarray]:
-    """n films (n, 64, 32) uint8 and their corners (n, 4 V, 2) in model px; vertebrae lie under each other."""
-    pitch = 48 / n_vertebrae
-    top = rng.uniform(2, 12, n)
-    middle = rng.uniform(11, 20, n)
-    half = 0.35 * pitch
-    points = np.empty((n, n_vertebrae, 4, 2))
-    rows, columns = np.mgrid[: STORED[0], : STORED[1]]
-    films = rng.normal(60, 10, (n, *STORED))
-    for film in range(n):
-        for i in range(n_vertebrae):
-            x = middle[film] + 3 * np.sin(i / n_vertebrae * 3)
-            y = top[film] + (i + 0.5) * pitch
-            wide = 4 + 2 * i / n_vertebrae
-            points[film, i] = [
-                [x - wide, y - half],
-                [x + wide, y - half],
-                [x - wide, y + half],
-                [x + wide, y + half],
-            ]
-            films[film][(abs(columns - x) < wide) & (abs(rows - y) < half)] += 70 + 40 * i / n_vertebrae
-    return films.clip(0, 255).astype(np.uint8), points.reshape(n, -1, 2)
+def phantom_params(**changes: object) -> phantom.Params:
+    """The demo's parameters of the phantom with small films and few defects."""
+    small = {
+        "films": 40,
+        "patients": 26,
+        "rows": {"least": 300, "median": 380, "greatest": 460},
+        "canvas_rows": 300,
+        "workers": 2,
+        "defects": {"rolled": 2, "upside_down": 1, "duplicated": 1, "label_missing": 1, "film_truncated": 1},
+    }
+    demo = load_params(phantom.Params, profile="demo").model_dump()
+    return phantom.Params.model_validate(demo | small | changes)
 
 
-@pytest.fixture
-def make_store(tmp_path: Path) -> Callable[..., SpineStore]:
-    """A function that writes a store of drawn spines; film 1 (train) is dropped, film 6 (test) suspect."""
+def convert_params(**changes: object) -> convert.Params:
+    """The demo's parameters of the conversion with small pictures."""
+    demo = load_params(convert.Params, profile="demo").model_dump()
+    return convert.Params.model_validate(demo | {"height": 64, "width": 32, "workers": 2} | changes)
 
-    def make(schema: LandmarkSchema, n: int = 16, seed: int = 0, name: str = "phantom") -> SpineStore:
-        folder = tmp_path / f"store{seed}"
-        store = SpineStore(folder / "films", folder / "audit", folder / "split.parquet")
-        rng = np.random.default_rng(seed)
-        images, model = draw_spines(rng, n, schema.n_points // 4)
-        sizes = np.column_stack([rng.integers(300, 500, n), rng.integers(900, 1100, n)])
-        raw = np.stack(
-            [
-                geometry.apply(geometry.resize_matrix(STORED, (height, width)), points)
-                for points, (width, height) in zip(model, sizes, strict=True)
-            ]
-        )
-        ids = [f"spine-{i:03}" for i in range(n)]
-        roles = [ROLES[i % len(ROLES)] for i in range(n)]
-        store.films.mkdir(parents=True)
-        np.save(store.films / "images.npy", images)
-        (store.films / "dataset.json").write_text(json.dumps({"name": name, "lane": "spine", "frame": "raw"}))
-        films = {"id": ids, "patient": ids, "group": "", "width": sizes[:, 0], "height": sizes[:, 1]}
-        films |= {"landmarks": list(raw), "phantom": name == "phantom"}
-        tables.write_table(store.films / "films.parquet", pd.DataFrame(films), film_schema(schema.n_points))
-        status = np.array(["ok"] * n, object)
-        status[[1, 6]] = ["dropped", "suspect"]
-        labels = {
-            "id": ids,
-            "landmarks": list(raw),
-            "status": status,
-            "reasons": "",
-            "use": np.arange(n) != 1,
-        }
-        columns = [tables.column("id", pa.string())]
-        columns += [tables.points_column("landmarks", schema.n_points, "raw px")]
-        columns += [tables.column(c, pa.string()) for c in ("status", "reasons")]
-        columns += [tables.column("use", pa.bool_())]
-        tables.write_table(store.audit / "labels.parquet", pd.DataFrame(labels), pa.schema(columns))
-        write_split(store.split, pd.DataFrame({"id": ids, "patient": ids, "role": roles}))
-        return store
 
-    return make
+@pytest.fixture(scope="session")
+def spine_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom raw folder of 40 small films, six of them with a planted defect."""
+    folder = tmp_path_factory.mktemp("spine-raw")
+    phantom.run(phantom_params(), folder / "raw", Observer.quiet(folder / "scratch"))
+    return folder / "raw"
+
+
+@pytest.fixture(scope="session")
+def spine_films(spine_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The film store of `spine_raw`."""
+    folder = tmp_path_factory.mktemp("spine-films") / "data" / "spine"
+    convert.run(convert_params(), spine_raw, folder / "films", Observer.quiet(folder / "scratch"))
+    return folder / "films"

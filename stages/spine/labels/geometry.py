@@ -142,14 +142,13 @@ def _turned(corners: np.ndarray) -> list[Finding]:
     """Vertebrae whose four corners stand in another order; one finding a reason."""
     down = _down(corners)
     found: dict[str, list[tuple[int, tuple[int, int, int, int]]]] = {}
-    for v, (quad, axis) in enumerate(zip(corners, down, strict=True)):
-        if _is_proper(quad, axis):
-            continue
-        for reason, orders in TURNS.items():
-            order = next((o for o in orders if _is_proper(quad[list(o)], axis)), None)
-            if order is not None:
-                found.setdefault(reason, []).append((v, order))
-                break
+    for v in _numbers(~_is_proper(corners, down)):
+        options = [(reason, order) for reason, orders in TURNS.items() for order in orders]
+        turned = corners[v][np.array([order for _, order in options])]  # (options, 4, 2)
+        fits = np.flatnonzero(_is_proper(turned, np.broadcast_to(down[v], (len(options), 2))))
+        if len(fits):
+            reason, order = options[int(fits[0])]
+            found.setdefault(reason, []).append((v, order))
     findings = []
     for reason, cases in found.items():
         repair = np.arange(4 * len(corners)).reshape(-1, 4)
@@ -169,18 +168,19 @@ def _down(corners: np.ndarray) -> np.ndarray:
     return np.where(length > 0, axis / np.maximum(length, 1e-9), [0.0, 1.0])
 
 
-def _is_proper(quad: np.ndarray, down: np.ndarray) -> bool:
-    """Convex, and TL, TR, BL, BR lie where their names say, seen along the spine."""
-    right = np.array([down[1], -down[0]])
-    is_down = (quad[2:].mean(0) - quad[:2].mean(0)) @ down > 0
-    is_right = (quad[[1, 3]].mean(0) - quad[[0, 2]].mean(0)) @ right > 0
-    return bool(is_down and is_right and _is_convex(quad))
+def _is_proper(quads: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """(n, 4, 2), (n, 2) -> (n,): convex, and TL, TR, BL, BR lie where their names say along the spine."""
+    right = np.stack([down[:, 1], -down[:, 0]], 1)
+    downwards = quads[:, 2] + quads[:, 3] - quads[:, 0] - quads[:, 1]
+    rightwards = quads[:, 1] + quads[:, 3] - quads[:, 0] - quads[:, 2]
+    is_named_right = ((downwards * down).sum(1) > 0) & ((rightwards * right).sum(1) > 0)
+    return is_named_right & _is_convex(quads)
 
 
-def _is_convex(quad: np.ndarray) -> bool:
-    edges = np.roll(quad[[0, 1, 3, 2]], -1, axis=0) - quad[[0, 1, 3, 2]]
-    after = np.roll(edges, -1, axis=0)
-    return bool((edges[:, 0] * after[:, 1] - edges[:, 1] * after[:, 0] > 0).all())
+def _is_convex(quads: np.ndarray) -> np.ndarray:
+    """(n, 4, 2) -> (n,): TL, TR, BR, BL go round a convex area, clockwise on the screen."""
+    edges = quads[:, [1, 3, 2, 0]] - quads[:, [0, 1, 3, 2]]
+    return np.all(_cross(edges, edges[:, [1, 2, 3, 0]]) > 0, axis=1)
 
 
 def _outside(corners: np.ndarray, size: tuple[int, int]) -> list[Finding]:
@@ -214,7 +214,7 @@ def _duplicated(corners: np.ndarray, limit: float) -> list[Finding]:
 def _degenerate(corners: np.ndarray, limit: float) -> list[Finding]:
     a, b, c, d = (corners[:, i] for i in (0, 1, 3, 2))
     area = 0.5 * np.abs(_cross(c - a, d - b))
-    bad = _numbers((area < limit * np.median(area)) | ~np.array([_is_convex(quad) for quad in corners]))
+    bad = _numbers((area < limit * np.median(area)) | ~_is_convex(corners))
     if not bad:
         return []
     return [Finding("degenerate", bad, f"vertebra {_listed(bad)}: corners span no convex area")]
