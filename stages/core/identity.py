@@ -38,7 +38,8 @@ def identity_now(root: Path, stage: str) -> StageIdentity:
         loaded.save_deps()
         return StageIdentity(
             key=str(_get_stage_hash(loaded)),
-            deps={d.def_path: d.hash_info.value for d in loaded.deps if d.hash_info},
+            # parameters are dependencies to DVC too; theirs is a table of values, no content hash
+            deps={d.def_path: d.hash_info.value for d in loaded.deps if isinstance(d.hash_info.value, str)},
             outs=tuple(o.def_path for o in loaded.outs),
         )
 

@@ -106,19 +106,19 @@ def _run_stage(run: Callable[..., dict[str, float]], argv: Sequence[str] | None)
     observe = Observer(root / STATE / "scratch" / f"{name or run.__module__}-{key[:16]}", key, echo=True)
 
     inputs = {p: getattr(arguments, p) for p in paths}
-    for path in (inputs["output"], arguments.metrics, arguments.history):
+    for path in (inputs["output"], arguments.write_metrics, arguments.write_history):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
     started, clock = datetime.datetime.now(datetime.UTC), time.monotonic()
     metrics = _with_threads(params, lambda: run(params=params, observe=observe, **inputs))
     seconds = time.monotonic() - clock
 
-    if arguments.metrics is not None:
-        arguments.metrics.write_text(
+    if arguments.write_metrics is not None:
+        arguments.write_metrics.write_text(
             json.dumps(_flat(metrics), indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
-    if arguments.history is not None:
-        arguments.history.write_text(_history_csv(observe.history), encoding="utf-8")
+    if arguments.write_history is not None:
+        arguments.write_history.write_text(_history_csv(observe.history), encoding="utf-8")
     if name and before:
         _assert_unchanged(name, before, identity_now(root, name))
         _record(root, name, before, params, metrics, observe, started, seconds)
@@ -144,8 +144,14 @@ def _parser(run: Callable[..., Any], paths: dict[str, bool]) -> argparse.Argumen
     parser = argparse.ArgumentParser(prog=f"python -m {spec.name}" if spec else None, allow_abbrev=False)
     for name, required in paths.items():
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=Path, required=required)
-    parser.add_argument("--metrics", type=Path, help="where to write the returned metrics as JSON")
-    parser.add_argument("--history", type=Path, help="where to write what was observed per epoch as CSV")
+    harness = {
+        "metrics": "where to write the returned metrics as JSON",
+        "history": "where to write what was observed per epoch as CSV",
+    }
+    parser.set_defaults(**{f"write_{name}": None for name in harness})
+    for name, said in harness.items():
+        if name not in paths:  # a report reads a history under the same name
+            parser.add_argument(f"--{name}", dest=f"write_{name}", type=Path, metavar="FILE", help=said)
     return parser
 
 

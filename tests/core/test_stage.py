@@ -61,6 +61,17 @@ def test_arguments_metrics_and_history(project: Path) -> None:
     assert not list(project.glob(".plumbline/scratch/*")), "scratch is for unfinished work alone"
 
 
+def report(params: Params, history: Path, output: Path, observe: Observer) -> dict[str, float]:
+    output.write_text(history.read_text())
+    return {}
+
+
+def test_a_stage_may_read_a_history_instead_of_writing_one(project: Path) -> None:
+    (project / "h.csv").write_text("step,loss\n")
+    stage_main(report, "--history h.csv --output page.txt --metrics m.json".split())
+    assert (project / "page.txt").read_text() == (project / "h.csv").read_text() == "step,loss\n"
+
+
 def test_missing_and_unknown_arguments_end_with_usage(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
