@@ -68,7 +68,7 @@ def report(params: Params, history: Path, output: Path, observe: Observer) -> di
 
 def test_a_stage_may_read_a_history_instead_of_writing_one(project: Path) -> None:
     (project / "h.csv").write_text("step,loss\n")
-    stage_main(report, "--history h.csv --output page.txt --metrics m.json".split())
+    stage_main(report, ["--history", "h.csv", "--output", "page.txt", "--metrics", "m.json"])
     assert (project / "page.txt").read_text() == (project / "h.csv").read_text() == "step,loss\n"
 
 
