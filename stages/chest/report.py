@@ -168,7 +168,7 @@ def _add_where(
     shown = picture(
         drawn,
         "Mean shape of the test films' labels; left is the image's left, the patient's right. Dots: mean "
-        "error. Ellipses: one standard deviation of the prediction about its mean place; dark lines: bias.",
+        "error. Ellipses: one standard deviation of the prediction about its mean place; short lines: bias.",
     )
     reach = [v for _, e in by_class.values() for v in (e.value, e.high)]
     classes = bars(

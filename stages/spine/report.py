@@ -158,7 +158,7 @@ def _add_where(page: Page, found: FilmEvidence, params: Params) -> None:
     shown = picture(
         drawn,
         "Mean shape of the test films' labels. Dots: mean error of each landmark. Ellipses: one standard "
-        "deviation of a vertebra's predicted centre about its mean place; dark lines: the bias. Figures: "
+        "deviation of a vertebra's predicted centre about its mean place; short lines: the bias. Figures: "
         "mean error of the vertebra's four landmarks.",
     )
     right = stack(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def add_labels(page: Page, found: FilmEvidence, audit: Path, params: FilmReportP
         page.add("labels", "Wrong labels", summary, note("It found nothing wrong."), lead=lead)
         return
     drawn = [_example(found, labels, part, params) for part in _chosen(findings, examples)]
-    key = [("label", "truth"), ("as it was stored, or the vertebrae in question", "prediction")]
+    key = [("label", "truth"), ("doubted, or as it was stored", "prediction")]
     content: list[Child] = [summary, _reasons(findings)]
     if drawn:
         content += [
@@ -81,7 +82,7 @@ def _reasons(findings: pd.DataFrame) -> Markup:
                 f"{part['id'].nunique():,}",
                 f"{len(part):,}",
                 actions,
-                str(first["detail"]),
+                textwrap.shorten(str(first["detail"]), 100, placeholder=" …"),
             ]
         )
     headings = ["Reason", "Meaning", "Films", "Findings", "Action", "For example"]
@@ -107,11 +108,17 @@ def _example(
     status = str(labels.loc[name, "status"])
     stored = found.store.landmarks_raw[int(found.store.rows([name])[0])].astype(float)
     kept = np.asarray(labels.loc[name, "landmarks"], float).reshape(-1, 2)
-    repaired = not np.array_equal(stored, kept, equal_nan=True)
-    doubted = with_centres(stored) if repaired else only(stored, _vertebrae(part))
+    changed = [v for v in range(len(LEVELS)) if not np.array_equal(stored[_corners(v)], kept[_corners(v)])]
+    if changed:
+        doubted = only(stored, [])
+        doubted[SCHEMA.n_points :] = with_centres(stored)[SCHEMA.n_points :]
+        doubted[[_corners(v).start for v in changed]] = stored[[_corners(v).start for v in changed]]
+    else:
+        doubted = only(stored, _vertebrae(part))
+    dots = tuple(_corners(v).start for v in changed)
     marks = [
         anatomy.Marks("label", with_centres(kept), "truth"),
-        anatomy.Marks("doubted", doubted, "prediction"),
+        anatomy.Marks("doubted", doubted, "prediction", dots),
     ]
     reasons = ", ".join(dict.fromkeys(part["reason"].str.replace("_", " ")))
     drawn = film_report.film_with(
@@ -124,6 +131,10 @@ def _vertebrae(findings: pd.DataFrame) -> list[int]:
     return sorted({int(v) for cell in findings["vertebrae"] for v in str(cell).split(";") if v})
 
 
+def _corners(vertebra: int) -> slice:
+    return slice(vertebra * len(CORNERS), (vertebra + 1) * len(CORNERS))
+
+
 def with_centres(points: np.ndarray) -> np.ndarray:
     """Corners (68, 2) and after them the centres of the vertebrae, (85, 2)."""
     return np.concatenate([points, points.reshape(-1, len(CORNERS), 2).mean(1)])
@@ -133,6 +144,5 @@ def only(points: np.ndarray, vertebrae: list[int]) -> np.ndarray:
     """The corners of some vertebrae, NaN for the others and for the centres, (85, 2)."""
     kept = np.full((SCHEMA.n_points + len(LEVELS), 2), np.nan)
     for v in vertebrae:
-        corners = slice(v * len(CORNERS), (v + 1) * len(CORNERS))
-        kept[corners] = points[corners]
+        kept[_corners(v)] = points[_corners(v)]
     return kept

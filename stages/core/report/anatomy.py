@@ -196,11 +196,18 @@ def film_jpeg(image: np.ndarray, quality: int) -> str:
 
 @dataclass(frozen=True)
 class Marks:
-    """One set of points on a film: name for the legend, (K, 2) raw px, style of page.css."""
+    """One set of points on a film.
+
+    Attributes:
+        points: (K, 2) raw px.
+        style: of page.css.
+        dots: points to draw as dots even where no point is named.
+    """
 
     name: str
     points: np.ndarray
     style: str
+    dots: tuple[int, ...] = ()
 
 
 def film(
@@ -234,9 +241,11 @@ def film(
         )
     for m, points in zip(marks, placed, strict=True):
         drawn.append(chains(points, edges, f"curve {m.style}"))
-        for name, (x, y) in zip(names, points, strict=False):
+        for k in range(len(names)) if names else m.dots:
+            x, y = points[k]
             if math.isfinite(x) and math.isfinite(y):
-                drawn.append(circle(x, y, 2.4, f"dot {m.style}", f"{name} ({m.name})"))
+                tip = f"{names[k]} ({m.name})" if names else None
+                drawn.append(circle(x, y, 2.4, f"dot {m.style}", tip))
     return drawing(width, height, label, group(*drawn, style="plain" if picture is None else "film"))
 
 
@@ -244,6 +253,45 @@ def mark_legend(marks: Sequence[tuple[str, str]], style: str, width: float = 520
     """What the colours on films mean; `style` is `film` or `plain`, which differ in colours."""
     key, height = legend(marks, 0, width)
     return drawing(width, height, "Legend", group(key, style=style))
+
+
+def error_discs(
+    shape: np.ndarray,
+    radii: Sequence[tuple[str, str, np.ndarray]],
+    names: Sequence[str],
+    edges: Edges,
+    unit: str,
+    label: str,
+    height: float,
+) -> Markup:
+    """Mean errors as discs to scale about the points of a mean shape, one size for each of several methods.
+
+    Args:
+        shape: (K, 2) in the unit of the radii, y downwards.
+        radii: (name, style, (K,) mean errors); draw the largest first.
+    """
+    reach = max(float(np.nanmax(r)) for _, _, r in radii)
+    window, width = around(shape, margin=1.1 * reach, height=height - 26)
+    window = Window(window.low, window.scale, top=26)
+    key, _ = legend([(name, style) for name, style, _ in radii], 0, max(width, 320), "dot")
+    placed = window.place(shape)
+    drawn: list[Child] = [key, box(0, 26, width, height - 26, "sheet")]
+    for name, style, errors in radii:
+        for joint, (x, y), error in zip(names, placed, errors, strict=True):
+            if math.isfinite(x + y + error):
+                drawn.append(
+                    circle(
+                        x,
+                        y,
+                        error * window.scale,
+                        f"disc {style}",
+                        f"{joint}, {name}: {figure(error)} {unit}",
+                    )
+                )
+    drawn.append(chains(placed, edges, "curve skeleton"))
+    length = round_length(height / window.scale)
+    drawn.append(scale_bar(window, width - 8 - length * window.scale, height - 8, length, unit))
+    return drawing(max(width, 320), height, label, group(*drawn, style="chart"))
 
 
 def stick_figures(
@@ -272,4 +320,4 @@ def stick_figures(
         window = Window(low[list(axes)], scale, left, 22)
         for style, pose in poses.values():
             drawn.append(chains(window.place(pose[:, axes]), edges, f"curve {style}"))
-    return drawing(width, height, label, group(*drawn, style="chart"))
+    return drawing(width, height, label, group(*drawn, style="plain"))

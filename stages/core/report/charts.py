@@ -18,7 +18,7 @@ from stages.core.report.svg import (
     group,
     legend,
     segment,
-    upright,
+    turned,
     words,
 )
 from stages.core.report.wording import Estimate, figure, interval
@@ -120,7 +120,7 @@ class Frame:
                 segment(self.left, y, self.right, y, "grid"),
                 words(self.left - 8, y + 4, axis.text(value), "end"),
             ]
-        return [*drawn, upright(14, (self.top + self.bottom) / 2, axis.label, "name")]
+        return [*drawn, turned(14, (self.top + self.bottom) / 2, axis.label, -90, "middle", "name")]
 
     def level_axis(self, axis: Axis, grid: bool = False) -> list[Markup]:
         """Tick marks or grid lines, tick labels and name of the axis at the bottom."""
@@ -209,17 +209,24 @@ def columns(
     label: str,
     width: float = WIDTH,
     height: float = HEIGHT,
+    slanted: bool = False,
 ) -> Markup:
-    """Upright bars side by side: for each name one bar of each group (name, style, values by name)."""
+    """Upright bars side by side: for each name one bar of each group (name, style, values by name).
+
+    Args:
+        slanted: write every name at an angle and no `x_label`; otherwise names without room are left out.
+    """
     y = spanning(np.concatenate([values for _, _, values in groups]), y_label)
     key, room = legend(
         [(g, style) for g, style, _ in groups] if len(groups) > 1 else [], 58, width - 72, "bar"
     )
-    frame = Frame(58, width - 14, room + 12, height - 46)
-    drawn: list[Child] = [key, *frame.upright_axis(y), frame.level_name(x_label)]
+    longest = CHARACTER * max(map(len, names))
+    frame = Frame(58, width - 14, room + 12, height - (28 + 0.72 * longest if slanted else 46))
+    drawn: list[Child] = [key, *frame.upright_axis(y)]
+    drawn.append(None if slanted else frame.level_name(x_label))
     slot = frame.width / len(names)
     thick = 0.8 * slot / len(groups)
-    every = math.ceil((max(map(len, names)) + 1) * CHARACTER / slot)
+    every = 1 if slanted else math.ceil((longest + CHARACTER) / slot)
     for k, name in enumerate(names):
         for g, (title, style, values) in enumerate(groups):
             if math.isfinite(values[k]):
@@ -227,8 +234,11 @@ def columns(
                 start = frame.left + slot * (k + 0.1) + g * thick
                 tip = f"{name}, {title}: {figure(float(values[k]))}"
                 drawn.append(box(start, at, thick * 0.92, frame.bottom - at, f"bar {style}", tip))
-        if k % every == 0:
-            drawn.append(words(frame.left + slot * (k + 0.5), frame.bottom + 19, name, "middle"))
+        middle = frame.left + slot * (k + 0.5)
+        if slanted:
+            drawn.append(turned(middle + 4, frame.bottom + 14, name, -45, "end"))
+        elif k % every == 0:
+            drawn.append(words(middle, frame.bottom + 19, name, "middle"))
     drawn.append(segment(frame.left, frame.bottom, frame.right, frame.bottom, "rule"))
     return drawing(width, height, label, group(*drawn, style="chart"))
 

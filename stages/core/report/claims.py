@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stages.core.report.markup import Child, Markup
@@ -31,30 +31,32 @@ class Claim:
     remark: str = ""
 
 
-def claims_table(claims: Sequence[Claim], measured: dict[str, tuple[Estimate, str]], phantom: bool) -> Markup:
+def claims_table(
+    claims: Sequence[Claim], measured: Mapping[str, tuple[Estimate, str]], unreal: str
+) -> Markup:
     """A row per claim with the measured figure and a verdict.
 
     Args:
         measured: name of a quantity -> its estimate and unit.
-        phantom: figures of a phantom never confirm or refute a claim about real data.
+        unreal: why no figure here can decide: "phantom", "simulated", or "" where they can.
     """
     rows: list[list[Child | Cell]] = []
     for claim in claims:
         estimate, unit = measured.get(claim.measure, (None, ""))
         shown = with_interval(estimate, unit) if estimate else "not measured"
-        verdict, style = judge(claim, estimate, phantom)
+        verdict, style = judge(claim, estimate, unreal)
         rows.append(
             [claim.what, claim.claimed, claim.source, shown, Cell(verdict, style=style), claim.remark]
         )
     return table(["Quantity", "Claimed", "Claimed by", "Measured here", "Verdict", "Remark"], rows)
 
 
-def judge(claim: Claim, estimate: Estimate | None, phantom: bool) -> tuple[str, str]:
+def judge(claim: Claim, estimate: Estimate | None, unreal: str) -> tuple[str, str]:
     """The verdict on a claim in words, and its style."""
     if estimate is None or claim.value is None:
         return "not tested", "open"
-    if phantom:
-        return "no verdict: phantom", "open"
+    if unreal:
+        return f"no verdict: {unreal}", "open"
     if not estimate.has_interval:
         return "no verdict: no interval", "open"
     if estimate.high < claim.value:

@@ -322,7 +322,7 @@ def claims_section(
     lead = "Claims come from the system description and public code; the figures here from this run."
     if found.phantom:
         lead += " A phantom neither confirms nor refutes a claim about real films."
-    shown = claims_table(claims, measured | dict(more), found.phantom)
+    shown = claims_table(claims, measured | dict(more), "phantom" if found.phantom else "")
     page.add("claims", "Claimed elsewhere, measured here", shown, lead=lead)
 
 

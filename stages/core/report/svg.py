@@ -34,10 +34,12 @@ def words(x: float, y: float, text: str, anchor: str | None = None, style: str |
     return tag("text", text, x=float(x), y=float(y), text_anchor=anchor, class_=style)
 
 
-def upright(x: float, y: float, text: str, style: str | None = None) -> Markup:
-    """Text that reads upwards, centred at (x, y)."""
-    turn = f"translate({decimal(x)} {decimal(y)}) rotate(-90)"
-    return tag("text", text, transform=turn, text_anchor="middle", class_=style)
+def turned(
+    x: float, y: float, text: str, degrees: float, anchor: str | None = None, style: str | None = None
+) -> Markup:
+    """`words` turned about (x, y); -90 degrees read upwards."""
+    turn = f"translate({decimal(x)} {decimal(y)}) rotate({decimal(degrees)})"
+    return tag("text", text, transform=turn, text_anchor=anchor, class_=style)
 
 
 def segment(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:

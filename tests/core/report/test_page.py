@@ -88,7 +88,7 @@ def test_sections_can_be_reached(tmp_path: Path) -> None:
 def test_banner_tells_phantom_from_real() -> None:
     assert "not real data" in banner("phantom", True, "")
     assert "about Spine and Chest was measured" in banner("phantom", True, "", only=["Spine", "Chest"])
-    real = banner("aasce", False, "481 films")
+    real = banner("aasce", "", "481 films")
     assert "aasce" in real
     assert "phantom" not in real
 
@@ -142,25 +142,26 @@ def test_only_the_first_model_stands_out_and_styles_suffice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("estimate", "phantom", "verdict"),
+    ("estimate", "unreal", "verdict"),
     [
-        (Estimate(5, 4, 6), False, "better here"),
-        (Estimate(9, 8.5, 10), False, "not reached here"),
-        (Estimate(8, 7, 9), False, "in agreement"),
-        (Estimate(5), False, "no verdict: no interval"),
-        (Estimate(5, 4, 6), True, "no verdict: phantom"),
-        (None, False, "not tested"),
+        (Estimate(5, 4, 6), "", "better here"),
+        (Estimate(9, 8.5, 10), "", "not reached here"),
+        (Estimate(8, 7, 9), "", "in agreement"),
+        (Estimate(5), "", "no verdict: no interval"),
+        (Estimate(5, 4, 6), "phantom", "no verdict: phantom"),
+        (Estimate(5, 4, 6), "simulated", "no verdict: simulated"),
+        (None, "", "not tested"),
     ],
 )
 def test_a_claim_is_judged_only_on_real_data_with_an_interval(
-    estimate: Estimate | None, phantom: bool, verdict: str
+    estimate: Estimate | None, unreal: str, verdict: str
 ) -> None:
     claim = Claim("error", "8.13 px", "description", 8.13, "model")
-    assert judge(claim, estimate, phantom)[0] == verdict
+    assert judge(claim, estimate, unreal)[0] == verdict
 
 
 def test_claims_without_a_measurement_stay_in_the_table() -> None:
-    shown = claims_table([Claim("speed", "2 s", "description", remark="contradictory")], {}, phantom=False)
+    shown = claims_table([Claim("speed", "2 s", "description", remark="contradictory")], {}, "")
     for text in ("speed", "2 s", "description", "not measured", "not tested", "contradictory"):
         assert text in shown
 
