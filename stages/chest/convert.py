@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from stages.chest.layout import (
+    LABEL_SIZE,
     Problem,
     RawChest,
     find_problems,
@@ -44,15 +46,11 @@ FINDINGS = ("off_grid", "off_axis", "off_perpendicular")
 
 class Params(StageParams):
     section: ClassVar[str] = "chest.convert"
-    stored_size: int  # px; films are stored square
-    label_size: int  # px of the square films that the label file speaks of
-    tolerance_cells: (
-        float  # departure from the fourteen degrees of freedom that rounding explains, grid cells
-    )
+    stored_size: int = Field(ge=32)
     on_error: Literal["quarantine", "stop"]
-    workers: int
-    min_side: int
-    max_pixels: int
+    workers: int = Field(ge=0)
+    min_side: int = Field(ge=1)
+    max_pixels: int = Field(ge=1)
 
     @property
     def settings(self) -> ConvertSettings:
@@ -76,7 +74,7 @@ class Inventory:
 
 def run(params: Params, raw: Path, output: Path, observe: Observer) -> dict[str, float]:
     """Write the film store `output`, and the private table of names (see `names_file`)."""
-    inventory = take_inventory(read_raw(raw), params)
+    inventory = take_inventory(read_raw(raw))
     info = DatasetInfo(dataset_name(raw, DEFAULT_NAME), CHEST.lane)
     counts = convert_films(
         inventory.jobs, inventory.refusals, output, info, CHEST.n_points, params.settings, observe
@@ -85,13 +83,13 @@ def run(params: Params, raw: Path, output: Path, observe: Observer) -> dict[str,
     return {**{f"n_{finding}": 0 for finding in FINDINGS}, **counts}
 
 
-def take_inventory(raw: RawChest, params: Params) -> Inventory:
+def take_inventory(raw: RawChest) -> Inventory:
     """Which films of a raw folder can be used, and what is wrong with every other one."""
     good, bad = find_problems(raw)
     bad |= {name: Problem("no_label", "no row in the label file") for name in raw.unlabelled}
     for name, points in good.items():
-        problem = _size_problem(raw.films[name][0], params.label_size)
-        problem = problem or judge_points(points, params.label_size, params.label_size)
+        problem = _size_problem(raw.films[name][0])
+        problem = problem or judge_points(points)
         if problem:
             bad[name] = problem
     good = {name: points for name, points in good.items() if name not in bad}
@@ -101,7 +99,7 @@ def take_inventory(raw: RawChest, params: Params) -> Inventory:
     refusals = [_refusal(name, bad[name], LEFT_OUT) for name in sorted(bad)]
     if good:
         shapes = np.stack(list(good.values()))
-        for finding, hit in structure_findings(shapes, params.label_size, params.tolerance_cells).items():
+        for finding, hit in structure_findings(shapes).items():
             note = Problem(finding, "label kept as it is")
             refusals += [_refusal(name, note, KEPT) for name, found in zip(good, hit, strict=True) if found]
     return Inventory([_job(name, raw.films[name][0], points) for name, points in good.items()], refusals)
@@ -117,7 +115,7 @@ def _refusal(name: str, problem: Problem, action: str) -> Refusal:
     return Refusal(pseudonym(CHEST.lane, name), name, problem.reason, action, problem.detail)
 
 
-def _size_problem(path: Path, expected: int) -> Problem | None:
+def _size_problem(path: Path) -> Problem | None:
     """A film that is readable but of another size; unreadable ones are left to the engine."""
     from PIL import Image, UnidentifiedImageError
 
@@ -126,9 +124,9 @@ def _size_problem(path: Path, expected: int) -> Problem | None:
             width, height = image.size
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
         return None
-    if (width, height) == (expected, expected):
+    if (width, height) == (LABEL_SIZE, LABEL_SIZE):
         return None
-    return Problem("other_size", f"{width} x {height} px; labels are for {expected} x {expected}")
+    return Problem("other_size", f"{width} x {height} px; labels are for {LABEL_SIZE} x {LABEL_SIZE}")
 
 
 def _copies(films: dict[str, Path]) -> dict[str, Problem]:

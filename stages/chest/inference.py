@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.chest.network import Architecture, LandmarkRegressor
+from stages.chest.architecture import Architecture
+from stages.chest.network import LandmarkRegressor
 from stages.chest.schema import CHEST
 from stages.core.data import geometry
 from stages.core.errors import StageError
@@ -29,38 +30,38 @@ def predict_input(network: LandmarkRegressor, inputs: np.ndarray, device: torch.
     points = []
     with torch.inference_mode():
         for start in range(0, len(inputs), BATCH):
-            films = torch.from_numpy(np.ascontiguousarray(inputs[start : start + BATCH])).to(device)
+            films = torch.from_numpy(np.array(inputs[start : start + BATCH])).to(device)
             points.append(network(films.float() / 255).double().cpu().numpy())
     return np.concatenate(points) if points else np.empty((0, network.n_points, 2))
 
 
 @dataclass(frozen=True)
 class TrainedRegressor:
-    """A model folder, opened on the CPU."""
+    """A model folder of chest-train, opened on the CPU."""
 
     card: ModelCard
     network: LandmarkRegressor
+    stored_size: geometry.Size
+    """(height, width) of the films that it was trained from; every film passes through this size"""
 
     @classmethod
     def open(cls, folder: Path) -> TrainedRegressor:
-        """Load a model folder of chest-train.
+        """Load a model folder.
 
         Raises:
-            StageError: if it is a model of another lane or its weights do not fit its card.
+            StageError: if it is a model of other landmarks or its weights do not fit its card.
         """
         card = load_card(folder)
         if card.lane != CHEST.lane or card.input is None or card.landmarks != CHEST.names:
-            raise StageError(
-                f"{folder} holds a {card.lane} model of {len(card.landmarks)} points, not a chest model"
-            )
+            found = f"a {card.lane} model of {len(card.landmarks)} points"
+            raise StageError(f"{folder} holds {found}, expected a chest model of {CHEST.n_points}")
         network = LandmarkRegressor(Architecture.model_validate(card.params["architecture"]), CHEST.n_points)
         try:
             network.load_state_dict(load_weights(folder))
         except RuntimeError as error:
-            raise StageError(
-                f"{folder}: the weights do not fit the architecture in card.json: {error}"
-            ) from None
-        return cls(card, network.eval())
+            raise StageError(f"{folder}: the weights do not fit card.json: {error}") from None
+        height, width = card.params["stored_size"]
+        return cls(card, network.eval(), (int(height), int(width)))
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Points (N, K, 2) float64 in model px of stored films (N, H, W) uint8."""
@@ -68,3 +69,9 @@ class TrainedRegressor:
         size = (self.card.input.height, self.card.input.width)
         points = predict_input(self.network, to_input(images, size), torch.device("cpu"))
         return geometry.apply(geometry.resize_matrix(size, images.shape[1:]), points)
+
+    def predict_film(self, pixels: np.ndarray) -> np.ndarray:
+        """Points (K, 2) in px of one film (H, W) uint8 of any size, which passes through the stored size."""
+        stored = geometry.resize(pixels, self.stored_size)
+        points = self.predict(stored[None])[0]
+        return geometry.apply(geometry.resize_matrix(self.stored_size, pixels.shape), points)

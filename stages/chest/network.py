@@ -10,27 +10,9 @@ where things are, so the head has to read positions from channel averages: a kno
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-
-class Architecture(BaseModel):
-    """Size of the network; part of the training stage's parameters.
-
-    Attributes:
-        film_channels: 1, or 3 equal ones as networks for photographs have.
-        channels: of the four stages; the stem has as many as the first.
-        blocks: residual blocks a stage.
-        hidden: widths of the head's linear layers before the last.
-        dropout: before the head's first layer; halved before each further one.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    film_channels: int = Field(ge=1)
-    channels: tuple[int, int, int, int]
-    blocks: tuple[int, int, int, int]
-    hidden: tuple[int, ...]
-    dropout: float = Field(ge=0, lt=1)
+from stages.chest.architecture import Architecture
 
 
 class ResidualBlock(nn.Module):

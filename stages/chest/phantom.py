@@ -20,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from stages.chest.layout import LABEL_SIZE as SIZE
 from stages.chest.phantom_film import Chest, draw_film
 from stages.chest.phantom_shape import AxisSpread, WidthSpread, chest_points, sample_chest
 from stages.chest.schema import CLASSES
@@ -29,7 +30,6 @@ from stages.core.errors import StageError
 from stages.core.params import StageParams
 from stages.core.stage import Observer, stage_main
 
-SIZE = 299
 STRAY_CLASS = "Lung_Opacity"
 """A class of the public collection that has no landmarks."""
 

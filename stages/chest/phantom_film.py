@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from stages.chest.structure import GRID_CELLS, LEVELS
 
-Plane = NDArray[np.float32]
+Plane = np.ndarray
+"""float32 (H, W), a value a pixel"""
 
 
 @dataclass(frozen=True)

@@ -34,4 +34,5 @@ CLASSES = {"COVID": "COVID", "Normal": "Normal", "Viral_Pneumonia": "Viral Pneum
 """Folder of a class -> what the names of its films begin with (folders have no spaces, file names do)."""
 
 REPORT_SIZE = 224
+REPORT_FRAME = (REPORT_SIZE, REPORT_SIZE)
 """Published figures of this data set are pixels on a film of 224 x 224: `error_px224` everywhere."""
