@@ -74,7 +74,9 @@ def blob_store(tmp_path_factory: pytest.TempPathFactory) -> BlobStore:
     )
     tables.write_table(store.films / "films.parquet", films, film_schema(BLOBS.n_points))
     status = np.where(suspect, "suspect", "ok")
-    audit = pd.DataFrame({"id": ids, "landmarks": list(raw), "status": status, "reasons": "", "use": ~suspect})
+    audit = pd.DataFrame(
+        {"id": ids, "landmarks": list(raw), "status": status, "reasons": "", "use": ~suspect}
+    )
     columns = [tables.column("id", pa.string()), tables.points_column("landmarks", BLOBS.n_points, "raw px")]
     columns += [tables.column("status", pa.string()), tables.column("reasons", pa.string())]
     columns += [tables.column("use", pa.bool_())]

@@ -63,6 +63,13 @@ def test_the_order_of_films_changes_no_bit() -> None:
     assert compare(a, b, patients, BCA, 5) == compare(a[shuffled], b[shuffled], patients[shuffled], BCA, 5)
 
 
+def test_rounding_does_not_depend_on_the_order_of_films_either() -> None:
+    values, patients = [1e16, 1.0, -1e16, *range(8)], ["a", "a", "a", *"bcdefghi"]
+    order = [1, 0, 2, *range(10, 2, -1)]
+    there = bootstrap_mean(values, patients, BCA, 0)
+    assert there == bootstrap_mean([values[i] for i in order], [patients[i] for i in order], BCA, 0)
+
+
 def test_copies_of_a_patients_film_do_not_narrow_the_interval() -> None:
     values, patients = np.random.default_rng(4).normal(10, 3, 30), np.arange(30)
     once = bootstrap_mean(values, patients, BCA, seed=0)
