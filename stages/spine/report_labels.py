@@ -58,11 +58,12 @@ def add_labels(page: Page, found: FilmEvidence, audit: Path, params: FilmReportP
     key = [("label", "truth"), ("doubted, or as it was stored", "prediction")]
     content: list[Child] = [summary, _reasons(findings)]
     if drawn:
-        content += [
-            tag("h3", "Examples"),
-            anatomy.mark_legend(key, "film" if params.images else "plain"),
-            row(*drawn),
-        ]
+        said = note(
+            "Where an order was repaired, the line joins the vertebrae and the dots are upper left corners, "
+            "both as they were stored. Elsewhere the doubted vertebrae are drawn again."
+        )
+        legend = anatomy.mark_legend(key, "film" if params.images else "plain")
+        content += [tag("h3", "Examples"), said, legend, row(*drawn)]
     page.add("labels", "Wrong labels", *content, lead=lead)
 
 
@@ -72,7 +73,7 @@ def _reasons(findings: pd.DataFrame) -> Markup:
         findings.groupby("reason"), key=lambda item: (-item[1]["id"].nunique(), item[0])
     ):
         actions = "; ".join(
-            f"{n:,} {action}" for action, n in part["action"].value_counts().sort_index().items()
+            f"{n:,}\u00a0{action}" for action, n in part["action"].value_counts().sort_index().items()
         )
         first = part.iloc[0]
         rows.append(
