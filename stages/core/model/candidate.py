@@ -87,8 +87,8 @@ class Candidate(BaseModel):
         return self
 
 
-def gate_digest(ids: Iterable[str], labels: np.ndarray) -> str:
-    """SHA-256 over a gate set's ids and labels (n, ...), in any order of the films.
+def gate_digest(ids: Iterable[str], labels: Iterable[np.ndarray]) -> str:
+    """SHA-256 over a gate set's ids and the labels of each, in any order of the films.
 
     Labels count as float32, the precision of the stores; a corrected label makes another gate set.
     """

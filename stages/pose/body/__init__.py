@@ -1,0 +1,1 @@
+"""What a pose is: joints, frames and their maps, errors."""

@@ -1,0 +1,1 @@
+"""From AIST++ annotations to labels in every camera's frame."""

@@ -1,0 +1,1 @@
+"""The depth refiner and its linear beginnings."""

@@ -1,0 +1,1 @@
+"""The simulated estimator, the roles of dancers, and the packed arrays that models read."""
