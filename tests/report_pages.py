@@ -157,7 +157,7 @@ def write_evaluated_films(
     np.save(found.films / "images.npy", rng.integers(0, 255, (n, 32, 24)).astype(np.uint8))
     described = {"name": dataset, "lane": lane.schema.lane, "frame": "raw"}
     (found.films / "dataset.json").write_text(json.dumps(described))
-    (found.films / "quarantine.csv").write_text("file,reason,detail\n")
+    (found.films / "quarantine.csv").write_text("file,reason,action,detail\n")
     width, height = (int(v) for v in np.ceil(lane.shape.max(0)) + 30)
     films = {
         "id": ids,

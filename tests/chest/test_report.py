@@ -123,11 +123,13 @@ def test_a_model_that_loses_is_said_to_lose(tmp_path: Path) -> None:
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     hostile = "<script src=//x>\"'&</script><img onerror=x>"
     found = evaluated(tmp_path / "data", prefix=hostile)
-    (found.films / "quarantine.csv").write_text('file,reason,detail\n"<b>x</b>",<i>bad</i>,"a <u>tale</u>"\n')
+    (found.films / "quarantine.csv").write_text(
+        'file,reason,action,detail\n"<b>x</b>",<i>bad</i>,left out,"a <u>tale</u>"\n'
+    )
     write(found, tmp_path / "chest.html")
     page = read_page(tmp_path / "chest.html")
     assert f"{hostile}-" in page.text
-    assert "<b>x</b>: a <u>tale</u>" in page.text
+    assert "<i>bad</i> 1 left out a <u>tale</u>" in page.text
     assert not {"b", "i", "u", "img"} & {name for name, _ in page.elements}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,11 @@ from stages.core.report.page import (
     Tile,
     answers,
     banner,
+    grid,
     note,
     picture,
     row,
+    stack,
     table,
     tiles,
 )
@@ -293,24 +296,27 @@ def suspect_table(found: FilmEvidence, sampling: Sampling) -> Markup:
 
 
 def data_section(page: Page, found: FilmEvidence, films: Path) -> None:
-    """The split with its digest, and the films that conversion turned away, by reason."""
-    content: list[Child] = [sections.split_table(found.split, found.lane.group), tag("h3", "Quarantine")]
-    rejected = read_csv(films / "quarantine.csv")
-    if rejected.empty:
-        content.append(note("Conversion turned no film away."))
-    else:
-        said = f"Conversion turned {count(len(rejected), 'film')} away; quarantine.csv names each."
-        content += [note(said), _quarantine_table(rejected)]
-    page.add("data", "Data and split", *content)
+    """The split with its digest, and what conversion noted about films, by reason."""
+    noted = read_csv(films / "quarantine.csv")
+    quarantine = [tag("h3", "Quarantine"), note("Conversion found nothing to note about any film.")]
+    if len(noted):
+        actions = noted["action"].value_counts().sort_index()
+        said = ", ".join(f"{n:,} {action}" for action, n in actions.items())
+        quarantine[1:] = [
+            note(f"Noted by conversion: {said}; quarantine.csv names each."),
+            _quarantine(noted),
+        ]
+    content = grid(sections.split_table(found.split, found.lane.group), stack(*quarantine))
+    page.add("data", "Data and split", content)
 
 
-def _quarantine_table(rejected: pd.DataFrame) -> Markup:
-    file, reason, detail = rejected.columns[:3]
+def _quarantine(noted: pd.DataFrame) -> Markup:
     rows: list[Sequence[Child | Cell]] = []
-    for name, part in sorted(rejected.groupby(reason), key=lambda item: (-len(item[1]), str(item[0]))):
-        first = part.iloc[0]
-        rows.append([str(name).replace("_", " "), f"{len(part):,}", f"{first[file]}: {first[detail]}"])
-    return table(["Reason", "Films", "For example"], rows, numeric=(1,))
+    groups = noted.groupby(["action", "reason"], sort=True)
+    for (action, reason), part in sorted(groups, key=lambda item: (-len(item[1]), item[0])):
+        example = textwrap.shorten(str(part["detail"].iloc[0]), 80, placeholder=" …")
+        rows.append([str(reason).replace("_", " "), f"{len(part):,}", str(action), example])
+    return table(["Reason", "Films", "Action", "For example"], rows, numeric=(1,))
 
 
 def claims_section(

@@ -110,6 +110,8 @@ def history_section(page: Page, history: pd.DataFrame, monitored: str, unit: str
     names = [c for c in history.columns if c != "step" and np.isfinite(history[c].astype(float)).any()]
     losses = [c for c in names if c.startswith("train_") or c.endswith("loss")]
     others = [c for c in names if c not in losses]
+    # A loss of one part with the weight 1 is that part: two lines would lie on each other.
+    losses = [c for k, c in enumerate(losses) if not any(history[c].equals(history[b]) for b in losses[:k])]
     if not names:
         page.add("training", "Training", note("The training recorded no figures per epoch."))
         return
