@@ -13,7 +13,7 @@ from flows.registry.wording import description
 from stages.core import tracking
 from stages.core.errors import StageError
 from stages.core.model.candidate import Candidate
-from stages.core.tracking.models import find_model, log_model
+from stages.core.tracking.models import find_model, log_model, name_version
 from stages.core.tracking.runs import ensure_experiment, metric_name
 from stages.core.tracking.store import KEY_TAG
 
@@ -131,6 +131,7 @@ def _create(client: MlflowClient, root: Path, shelf: Shelved) -> int:
             **{metric_name(name): f"{value:.6g}" for name, value in candidate.metrics.items()},
         },
     )
+    name_version(client, model_id, candidate.registry_name, int(created.version))
     return int(created.version)
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,19 @@ def test_two_processes_on_a_store_that_does_not_exist_yet(checkout: Checkout) ->
     assert [p.returncode for p in both] == [0, 0], said
     assert sorted(out.split(",")[0] for out, _ in said) == ["MLflow: 0 runs added", "MLflow: 3 runs added"]
     assert len(checkout.runs()) == 3
+
+
+def test_a_sync_waits_for_another(checkout: Checkout) -> None:
+    checkout.run("toy-floors", outs={})
+    reports: list[tracking.SyncReport] = []
+    other = threading.Thread(target=lambda: reports.append(tracking.sync(checkout.root)))
+    with tracking.connected(checkout.root) as client:
+        other.start()
+        other.join(2)
+        assert other.is_alive()
+        assert client.get_experiment_by_name("toy") is None
+    other.join()
+    assert reports[0].added == ("toy-floors",)
 
 
 def test_a_run_that_a_killed_sync_left_is_written_anew(checkout: Checkout) -> None:
@@ -243,14 +257,16 @@ def test_an_evaluation_stands_at_the_model_it_judged(checkout: Checkout) -> None
     model = empty | {"card.json": card(key=key)}
     checkout.run("toy-train", outs={"models/toy/mean": model}, seconds=1)
     digest = checkout.store("models/toy/mean", model)
-    checkout.run("toy-evaluate", outs={}, deps={"models/toy/mean": digest}, metrics={"mre_raw_px": 4.0})
+    deps = {"models/toy/mean": digest, "data/toy/films": FILMS}
+    checkout.run("toy-evaluate", outs={}, deps=deps, metrics={"mre_raw_px": 4.0})
     tracking.sync(checkout.root)
     evaluation = next(r for r in checkout.runs() if r.info.run_name == "toy-evaluate")
     with tracking.connected(checkout.root) as client:
         (logged,) = client.search_logged_models([evaluation.info.experiment_id])
         used = client.get_run(evaluation.info.run_id).inputs.model_inputs
     assert [m.model_id for m in used] == [logged.model_id]
-    assert {m.key: m.value for m in logged.metrics}["mre_raw_px"] == 4.0
+    (measured,) = [m for m in logged.metrics if m.key == "mre_raw_px"]
+    assert (measured.value, measured.dataset_digest) == (4.0, FILMS)
 
 
 def test_tracking_fails_softly_and_loudly_only_when_told(

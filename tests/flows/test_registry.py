@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from flows import registry
 from flows.registry import commands
-from flows.registry.log import LOG, Event, Registered, append, event, fold, read_log
+from flows.registry.log import LOG, Event, Registered, append, event, fold, locked, read_log
 from stages.core import tracking
 from stages.core.errors import StageError
 from stages.core.model.candidate import Candidate, FloorComparison, write_candidate
@@ -114,6 +115,10 @@ def test_registering_twice_gives_one_version(checkout: Checkout) -> None:
     assert "already" in str(second)
     assert in_mlflow(checkout) == ({1: "a"}, {"champion": 1})
     assert kinds(checkout) == ["registered", "promoted"]
+    with tracking.connected(checkout.root) as client:
+        (version,) = client.search_model_versions("name = 'toy-phantom'")
+        model = client.get_logged_model(version.source.removeprefix("models:/"))
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "toy-phantom", "version": "1"}]
 
 
 def test_promote_two_roll_back_and_restore_the_first(checkout: Checkout) -> None:
@@ -347,6 +352,18 @@ def test_two_promotions_at_once_give_one_version(checkout: Checkout) -> None:
         "toy-phantom: version 1 is champion, the first\n",
     ]
     assert in_mlflow(checkout) == ({1: "a"}, {"champion": 1})
+    assert kinds(checkout) == ["registered", "promoted"]
+
+
+def test_a_promotion_waits_for_another_command(checkout: Checkout) -> None:
+    build(checkout, "a", 4.0)
+    other = threading.Thread(target=promote, args=(checkout,))
+    with locked(checkout.root):
+        other.start()
+        other.join(2)
+        assert other.is_alive()
+        assert kinds(checkout) == []
+    other.join()
     assert kinds(checkout) == ["registered", "promoted"]
 
 

@@ -47,6 +47,8 @@ class LaneModel(PythonModel):
             )
         by_file = {answer["file"]: answer for answer in answers}
         rows = [{**by_file[str(file)], "file": file.name} for file in files]
+        for row in rows:
+            row.pop("overlay", None)  # a picture that is gone with the scratch folder
         return pd.DataFrame(
             {
                 "file": [row["file"] for row in rows],

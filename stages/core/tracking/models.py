@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
     from mlflow.models import ModelSignature
 
+_VERSIONS_TAG = "mlflow.modelVersions"
 _SERVING_PACKAGES = (
     "mlflow",
     "numpy",
@@ -57,7 +58,7 @@ def log_model(
         experiment_id,
         name=f"{card['lane']}-{folder.name}",
         source_run_id=run_id,
-        tags={k: v for k, v in tags.items() if v},
+        tags={"mlflow.note.content": _note(card)} | {k: v for k, v in tags.items() if v},
         params=dict(params),
         model_type=str(card["architecture"]),
     )
@@ -69,7 +70,7 @@ def log_model(
             artifacts={"model": str(folder)},
             code_paths=[str(Path(str(stages.__file__)).parent)],
             signature=signature(),
-            input_example=pd.DataFrame({"path": ["film.jpg"]}),
+            input_example=pd.DataFrame({"path": ["film.jpg" if card["input"] else "sequence.pkl"]}),
             pip_requirements=requirements(),
             metadata={k: card[k] for k in ("lane", "dataset", "key", "research_use_only") if k in card},
             mlflow_model=Model(
@@ -86,10 +87,27 @@ def log_model(
     return logged.model_id
 
 
+def name_version(client: MlflowClient, model_id: str, name: str, version: int) -> None:
+    """Note at a logged model that it is registered; MLflow does so only behind a server."""
+    said = client.get_logged_model(model_id).tags.get(_VERSIONS_TAG)
+    registered = json.loads(said) if said else []
+    entry = {"name": name, "version": str(version)}
+    if entry not in registered:
+        client.set_logged_model_tags(model_id, {_VERSIONS_TAG: json.dumps([*registered, entry])})
+
+
 def find_model(client: MlflowClient, experiment_ids: Sequence[str], key: str) -> LoggedModel | None:
     """The finished logged model of this DVC key, or None."""
     found = client.search_logged_models(list(experiment_ids), filter_string=f"tags.`{KEY_TAG}` = '{key}'")
     return next((m for m in found if m.status.name == "READY"), None)
+
+
+def _note(card: Mapping[str, object]) -> str:
+    return (
+        f"Landmarks of the lane {card['lane']}, trained on the data set {card['dataset']}. "
+        "Research use only.\n\nGive it a table with a column `path` or `content`, one file a row: "
+        "`mlflow.pyfunc.load_model(...).predict(table)`."
+    )
 
 
 def models_of(client: MlflowClient, run: Run) -> list[LoggedModel]:

@@ -263,8 +263,11 @@ def _metrics(record: Record, end: int, model_id: str | None) -> list[Metric]:
     """Final figures under their names, the figures of each epoch as `history/NAME`."""
     from mlflow.entities import Metric
 
+    measured_on: dict[str, str] = {}
+    if model_id is not None and (films := next((d for d in record.data if d.path.startswith("data/")), None)):
+        measured_on = {"dataset_name": films.path, "dataset_digest": films.md5}
     metrics = [
-        Metric(metric_name(name), value, end, 0, model_id=model_id)
+        Metric(metric_name(name), value, end, 0, model_id=model_id, **measured_on)
         for name, value in record.metrics.items()
         if value is not None
     ]
