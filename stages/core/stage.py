@@ -67,9 +67,9 @@ class Observer:
             print(f"  {step:>4}  {shown}", flush=True)
 
     def progress(self, done: int, total: int, unit: str) -> None:
-        """Say how far a loop has come; prints at most one line a second, and the last."""
+        """Say how far a loop has come; prints at most one line a second."""
         now = time.monotonic()
-        if self._echo and (done == total or now - self._last_line > 1.0):
+        if self._echo and now - self._last_line > 1.0:
             self._last_line = now
             print(f"  {done}/{total} {unit}", flush=True)
 
