@@ -96,6 +96,8 @@ def test_a_truncated_jpeg_is_called_truncated(tmp_path: Path) -> None:
 def test_sizes_are_judged_by_the_header_before_decoding(tmp_path: Path) -> None:
     Image.fromarray(gradient(1, 1)).save(tmp_path / "dot.png")
     assert reason_of(tmp_path / "dot.png") == "film_tiny"
+    Image.fromarray(gradient(400, 400)).save(tmp_path / "large.png")
+    assert reason_of(tmp_path / "large.png") == "film_too_large"
     Image.new("L", (20_000, 20_000)).save(tmp_path / "bomb.png")  # 400 megapixels in 390 kB
     with warnings.catch_warnings():
         warnings.simplefilter("error")
