@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -12,12 +13,16 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.deps import imported_files
+from flows.lanes import LANES
 from stages.core import tracking
 from stages.core.tracking.journal import Record
+from stages.core.tracking.models import SERVING_PACKAGES
 from stages.core.tracking.runs import flatten, metric_name
 from tests.mlflow_checkout import Checkout, card, md5
 
@@ -201,11 +206,14 @@ def toy_lane(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
     def predict_files(model: Path, files: list[Path], out: Path, allow_phantom: bool) -> list[dict[str, Any]]:
         key = json.loads((model / "card.json").read_text())["key"]
-        return [
-            {"file": str(f), "landmarks": [{"name": "tip", "x": 1, "y": f.stat().st_size}]}
-            | {"key": key, "phantom": allow_phantom}
-            for f in dict.fromkeys(files)
-        ]
+        out.mkdir()
+        np.savez(out / "refined.npz", pose=np.ones((1, 2, 3)))
+        answers: list[dict[str, Any]] = []
+        for file in dict.fromkeys(files):
+            film = {"landmarks": [{"name": "tip", "x": 1, "y": file.stat().st_size}], "overlay": "o.png"}
+            answer = {"poses": "refined.npz"} if file.suffix == ".npz" else film
+            answers.append({"file": str(file), "key": key, "phantom": allow_phantom, **answer})
+        return answers
 
     module.predict_files = predict_files  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "stages.toy", types.ModuleType("stages.toy"))
@@ -240,6 +248,7 @@ def test_a_trained_model_is_logged_and_answers(
             pd.DataFrame({"path": [str(film), str(film)]}), params={"allow_phantom": True}
         )
         by_content = served.predict(pd.DataFrame({"content": [film.read_bytes()]}))
+        poses = served.predict(pd.DataFrame({"content": [b"PK" + bytes(9)]}))
         with pytest.raises(ValueError, match="either `path` or `content`"):
             served.predict(pd.DataFrame({"path": [str(film)], "content": [b"x"]}))
         requirements = Path(mlflow.pyfunc.get_model_dependencies(f"models:/{logged.model_id}")).read_text()
@@ -247,8 +256,28 @@ def test_a_trained_model_is_logged_and_answers(
     assert list(by_content["landmarks"]) == [[[1.0, 7.0]]]
     assert json.loads(by_path["answer"][0])["phantom"] is True
     assert json.loads(by_content["answer"][0])["phantom"] is False
+    assert list(poses["landmarks"]) == [[[[1.0] * 3] * 2]]
+    assert not {"overlay", "poses"} & {
+        name for answer in (by_path, poses) for name in json.loads(answer["answer"][0])
+    }
     assert "torch==" in requirements
     assert "+" not in requirements
+
+
+@pytest.mark.parametrize("lane", LANES)
+def test_serving_packages_are_those_that_prediction_imports(root: Path, lane: str) -> None:
+    from importlib.metadata import packages_distributions
+
+    files = imported_files(root, f"stages.{lane}.predict") | {"stages/core/tracking/bundle.py"}
+    nodes = [n for file in files for n in ast.walk(ast.parse((root / file).read_text()))]
+    names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    names |= {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
+    modules = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"stages"}
+    providers = packages_distributions()
+    lacking = [
+        m for m in modules if not {*SERVING_PACKAGES, "mlflow-skinny"} & {p.lower() for p in providers[m]}
+    ]
+    assert not lacking
 
 
 def test_an_evaluation_stands_at_the_model_it_judged(checkout: Checkout) -> None:

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
@@ -34,35 +35,42 @@ class LaneModel(PythonModel):
             model_input: column `path` (a file that this machine can read) or `content` (its bytes).
             params: `allow_phantom`: let a phantom-trained model answer on a person's film.
         Returns:
-            One row a file, in the order of the rows. Columns file; landmarks, its points as lists of
-            coordinates in the frame of the file (empty for a file that is no film); answer, all that the
-            lane says of it as JSON: landmark names, the training set and "research use only", or the
-            reason why there is no answer.
+            One row a file, in the order of the rows. Columns file; landmarks: the points of a film as lists
+            of coordinates in px of the film, or those of every frame of a file of poses in metres, empty
+            where a file cannot be used; answer: all that the lane says of it as JSON, with landmark names,
+            the training set and "research use only", or the reason why there is no answer.
         """
         predictor = importlib.import_module(f"stages.{self._lane}.predict")
+        allow_phantom = bool((params or {}).get("allow_phantom", False))
         with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
-            files = _files(model_input, Path(scratch) / "in")
-            answers = predictor.predict_files(
-                self._folder, files, Path(scratch) / "out", bool((params or {}).get("allow_phantom", False))
-            )
-        by_file = {answer["file"]: answer for answer in answers}
-        rows = [{**by_file[str(file)], "file": file.name} for file in files]
-        for row in rows:
-            row.pop("overlay", None)  # a picture that is gone with the scratch folder
+            files, out = _files(model_input, Path(scratch) / "in"), Path(scratch) / "out"
+            answers = predictor.predict_files(self._folder, files, out, allow_phantom)
+            landmarks = {answer["file"]: _landmarks(answer, out) for answer in answers}
+        said = {answer["file"]: _without_files(answer) for answer in answers}
         return pd.DataFrame(
             {
-                "file": [row["file"] for row in rows],
-                "landmarks": [_points(row) for row in rows],
-                "answer": [json.dumps(row) for row in rows],
+                "file": [file.name for file in files],
+                "landmarks": [landmarks[str(file)] for file in files],
+                "answer": [json.dumps(said[str(file)]) for file in files],
             }
         )
 
 
-def _points(answer: dict[str, Any]) -> list[list[float]]:
-    return [[float(point[axis]) for axis in "xyz" if axis in point] for point in answer.get("landmarks", [])]
+def _landmarks(answer: dict[str, Any], out: Path) -> list[Any]:
+    """Points of a film, or of each frame of the poses that the lane wrote to `out`."""
+    if "poses" in answer:
+        with np.load(out / answer["poses"]) as written:
+            return written["pose"].astype(float).tolist()
+    return [[float(point[axis]) for axis in "xy"] for point in answer.get("landmarks", [])]
 
 
-_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"PK": ".npz", b"\x80": ".pkl"}
+def _without_files(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer without paths, and without the pictures and arrays that go with the scratch folder."""
+    kept = {name: value for name, value in answer.items() if name not in ("overlay", "poses")}
+    return kept | {"file": Path(answer["file"]).name}
+
+
+_SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"PK": ".npz", b"II*": ".tif", b"MM\0*": ".tif"}
 
 
 def _files(table: pd.DataFrame, scratch: Path) -> list[Path]:

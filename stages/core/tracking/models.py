@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 _VERSIONS_TAG = "mlflow.modelVersions"
-_SERVING_PACKAGES = (
+SERVING_PACKAGES = (
+    "matplotlib",
     "mlflow",
     "numpy",
     "opencv-python-headless",
@@ -25,10 +26,9 @@ _SERVING_PACKAGES = (
     "pillow",
     "pyarrow",
     "pydantic",
-    "pyyaml",
     "scipy",
+    "timm",
     "torch",
-    "torchvision",
 )
 """What `stages.<lane>.predict` needs. Named here because MLflow would load the model to find out."""
 
@@ -54,6 +54,7 @@ def log_model(
     import stages
 
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    of_films = card["input"] is not None
     logged = client.create_logged_model(
         experiment_id,
         name=f"{card['lane']}-{folder.name}",
@@ -69,8 +70,8 @@ def log_model(
             python_model=str(Path(__file__).with_name("bundle.py")),
             artifacts={"model": str(folder)},
             code_paths=[str(Path(str(stages.__file__)).parent)],
-            signature=signature(),
-            input_example=pd.DataFrame({"path": ["film.jpg" if card["input"] else "sequence.pkl"]}),
+            signature=signature(of_films),
+            input_example=pd.DataFrame({"path": ["film.jpg" if of_films else "poses.npz"]}),
             pip_requirements=requirements(),
             metadata={k: card[k] for k in ("lane", "dataset", "key", "research_use_only") if k in card},
             mlflow_model=Model(
@@ -116,13 +117,17 @@ def models_of(client: MlflowClient, run: Run) -> list[LoggedModel]:
     return list(client.search_logged_models([run.info.experiment_id], filter_string=made_by))
 
 
-def signature() -> ModelSignature:
-    """What the served model takes and gives: one row a file, by path on the server or by content."""
+def signature(of_films: bool) -> ModelSignature:
+    """What the served model takes and gives: one row a file, by path on the server or by content.
+
+    Landmarks are a list of points for a film, and a list of those, one a frame, for a file of poses.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import Array, DataType
 
     points = Array(Array(DataType.double))
+    landmarks = points if of_films else Array(points)
     return ModelSignature(
         inputs=Schema(
             [
@@ -133,7 +138,7 @@ def signature() -> ModelSignature:
         outputs=Schema(
             [
                 ColSpec(DataType.string, "file"),
-                ColSpec(points, "landmarks"),
+                ColSpec(landmarks, "landmarks"),
                 ColSpec(DataType.string, "answer"),
             ]
         ),
@@ -143,4 +148,4 @@ def signature() -> ModelSignature:
 
 def requirements() -> list[str]:
     """The serving packages at the versions installed here, local build labels (`+cpu`) left off."""
-    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in _SERVING_PACKAGES]
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in SERVING_PACKAGES]
