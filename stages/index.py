@@ -59,12 +59,21 @@ def run(
 
 def _page(lanes: Sequence[tuple[str, Summary]]) -> Page:
     page = Page("Plumbline", "Landmark models that check and correct themselves: how every lane does")
+    page.contents = False
     phantoms = [summary.title for _, summary in lanes if summary.phantom]
     if phantoms:
         page.head.append(banner("phantom", True, "", only=None if len(phantoms) == len(lanes) else phantoms))
     rows = [_overview_row(link, summary) for link, summary in lanes]
-    headings = ["Lane", "Data set", "Mean error", "Interval", "Strongest floor", "Its error", "The model"]
-    page.head.append(table(headings, rows, numeric=(2, 3, 5)))
+    headings = [
+        "Lane",
+        "Data set",
+        "Mean error",
+        "Interval",
+        "Strongest floor",
+        "Its error",
+        "The model against it",
+    ]
+    page.head.append(tag("section", table(headings, rows, numeric=(2, 3, 5))))
     for link, summary in lanes:
         drawn = picture(
             comparison_figure(summary.methods, summary.unit), f"Mean error on the test set ({summary.unit})."
@@ -78,7 +87,8 @@ def _page(lanes: Sequence[tuple[str, Summary]]) -> Page:
 
 
 def _data_words(summary: Summary) -> str:
-    return "Generated phantom, not real data." if summary.phantom else f"Data set: {summary.dataset}."
+    data = "Generated phantom, not real data." if summary.phantom else f"Data set: {summary.dataset}."
+    return f"{data} {summary.caveat.capitalize()}." if summary.caveat else data
 
 
 def _overview_row(link: str, summary: Summary) -> list[Child | Cell]:
@@ -88,7 +98,9 @@ def _overview_row(link: str, summary: Summary) -> list[Child | Cell]:
     strongest = min(floors, key=lambda m: m.error.value, default=None)
     return [
         tag("a", summary.title, href=link),
-        "phantom" if summary.phantom else summary.dataset,
+        ", ".join(
+            text for text in ("phantom" if summary.phantom else summary.dataset, summary.caveat) if text
+        ),
         f"{figure(model.error.value)} {summary.unit}" if model else "no model",
         interval(model.error) if model else "",
         strongest.name if strongest else "none",

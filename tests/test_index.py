@@ -35,6 +35,7 @@ def lane_page(folder: Path, lane: str, dataset: str, verdict: str, error: float 
         (Tile("Mean error", model.error, "px"),),
         (model, *floors),
         (("open", f"The {lane} <fails> at its end."),),
+        caveat="simulated" if lane == "pose" else "",
     )
     path = folder / f"{lane}.html"
     path.write_text(page.html(), encoding="utf-8")
@@ -68,6 +69,7 @@ def test_lanes_on_a_phantom_are_named(tmp_path: Path) -> None:
     ]
     write(tmp_path, pages[0], None, pages[1])
     page = read_page(tmp_path / "index.html")
+    assert "phantom, simulated" in page.text
     assert "Every figure on this page about Pose was measured on data that this program drew" in page.text
 
 

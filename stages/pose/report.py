@@ -114,7 +114,7 @@ def run(
 
 def _head(found: Evidence) -> Page:
     title = "Pose"
-    subtitle = "Depth of 17 joints, corrected in a monocular estimate (simulated)"
+    subtitle = "Depth of 17 joints, corrected in a monocular estimate"
     dancers = count(found.tested["group"].nunique(), "dancer")
     where = f"{count(len(found.tested), 'test view')} of {dancers}"
     before = estimate(found.of(INPUT), DEPTH, found.sampling)
@@ -127,7 +127,16 @@ def _head(found: Evidence) -> Page:
     name = str(found.packed.manifest["name"])
     page = Page(title, subtitle)
     page.summary = Summary(
-        SCHEMA.lane, title, subtitle, name, found.phantom, UNIT, headline, tuple(found.methods), sentences
+        lane=SCHEMA.lane,
+        title=title,
+        subject=subtitle,
+        dataset=name,
+        phantom=found.phantom,
+        unit=UNIT,
+        tiles=headline,
+        methods=tuple(found.methods),
+        answers=sentences,
+        caveat="simulated estimates",
     )
     simulated = join(
         tag("strong", "Simulated estimates. "),

@@ -54,6 +54,7 @@ class Summary:
 
     Attributes:
         answers: (style, sentence): is it any good, and where does it fail; style is good, bad or open.
+        caveat: what else every figure of the lane has to be read with, for example "simulated".
     """
 
     lane: str
@@ -65,17 +66,19 @@ class Summary:
     tiles: tuple[Tile, ...] = ()
     methods: tuple[Method, ...] = ()
     answers: tuple[tuple[str, str], ...] = ()
+    caveat: str = ""
 
 
 @dataclass
 class Page:
-    """A page in the making: `add` sections, then take `html`."""
+    """A page in the making: `add` sections, then take `html`; `contents` lists the sections at the top."""
 
     title: str
     subtitle: str
     head: list[Markup] = field(default_factory=list)
     sections: list[tuple[str, str, Markup]] = field(default_factory=list)
     summary: Summary | None = None
+    contents: bool = True
 
     def add(self, anchor: str, heading: str, *content: Child, lead: str | None = None) -> None:
         """Append a section; `anchor` is its id on the page."""
@@ -92,7 +95,7 @@ class Page:
             tag("h1", self.title),
             tag("p", self.subtitle, class_="sub"),
             *self.head,
-            tag("nav", *links, aria_label="Sections") if len(links) > 2 else None,
+            tag("nav", *links, aria_label="Sections") if self.contents else None,
             *(section for _, _, section in self.sections),
             tag("footer", RESEARCH_USE),
         )

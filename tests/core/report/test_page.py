@@ -81,6 +81,7 @@ def test_sections_can_be_reached(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text(page.html(), encoding="utf-8")
     elements = read_page(path).elements
+    assert "<nav" not in Page("Title", "subtitle", contents=False).html()
     assert [a["href"] for name, a in elements if name == "a"] == ["#a", "#b", "#c"]
     assert [a["id"] for name, a in elements if name == "section"] == ["a", "b", "c"]
 
