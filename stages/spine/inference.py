@@ -72,7 +72,8 @@ class TrainedHeatmaps:
                 f"{folder} holds a {card.lane} model of {len(card.landmarks)} points, expected a "
                 f"{schema.lane} model of the {schema.n_points} points {schema.names[0]} to {schema.names[-1]}"
             )
-        network = HeatmapNetwork(Architecture.model_validate(card.params["network"]), schema.n_points)
+        built = Architecture.model_validate(card.params["network"])
+        network = HeatmapNetwork(built, schema.n_points, (card.input.height, card.input.width))
         try:
             network.load_state_dict(load_weights(folder))
         except RuntimeError as error:

@@ -114,7 +114,7 @@ def train_network(
 
     device = runtime.prepare(params.device, params.threads, params.seed)
     built = params.network
-    network = HeatmapNetwork(built, schema.n_points).to(device)
+    network = HeatmapNetwork(built, schema.n_points, size).to(device)
     codec = SoftmaxHeatmap(sigma=built.sigma, stride=built.stride)
     photometry = Photometry(params.augment.photometric)
 

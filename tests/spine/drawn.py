@@ -105,7 +105,7 @@ def small(epochs: int = 1, **fit: Any) -> train.Params:
     params = load_params(train.Params, profile="demo")
     phase = params.fit.phases[0].model_copy(update={"epochs": epochs})
     changed = {"batch_size": 4, "checkpoint_every": 1, "phases": (phase,), **fit}
-    network = params.network.model_copy(update={"channels": 32, "stride": 2, "sigma": 2.0})
+    network = params.network.model_copy(update={"channels": 32, "mixer_layers": 1, "stride": 2, "sigma": 2.0})
     return params.model_copy(
         update={
             "threads": 1,

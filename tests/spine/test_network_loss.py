@@ -10,36 +10,37 @@ from stages.spine import loss
 from stages.spine.architecture import Architecture
 from stages.spine.network import HeatmapNetwork, as_input, n_parameters
 
+FILM = (128, 64)
+
 
 def built(**changes: object) -> Architecture:
-    values = {
-        "backbone": "hrnet_w18_small",
-        "channels": 16,
-        "stride": 4,
-        "sigma": 4.0,
-        "average_mirror": True,
-    }
-    return Architecture.model_validate(values | changes)
+    values = {"backbone": "hrnet_w18_small", "channels": 16, "mixer_layers": 1}
+    return Architecture.model_validate(values | {"stride": 4, "sigma": 4.0, "average_mirror": True} | changes)
 
 
-@pytest.mark.parametrize(("stride", "maps"), [(2, (64, 32)), (4, (32, 16)), (8, (16, 8))])
+@pytest.mark.parametrize(("stride", "maps"), [(2, (64, 32)), (4, (32, 16)), (32, (4, 2))])
 def test_maps_have_the_stride_asked_for(stride: int, maps: tuple[int, int]) -> None:
-    network = HeatmapNetwork(built(stride=stride), 16).eval()
+    network = HeatmapNetwork(built(stride=stride), 16, FILM).eval()
     with torch.inference_mode():
         assert network(torch.zeros(2, 1, 128, 64)).shape == (2, 16, *maps)
 
 
 def test_other_backbones_of_timm_work_and_unknown_ones_are_named() -> None:
-    assert n_parameters(HeatmapNetwork(built(backbone="resnet10t", stride=8), 4)) > 1e6
+    assert n_parameters(HeatmapNetwork(built(backbone="resnet10t", stride=8), 4, FILM)) > 1e6
     with pytest.raises(StageError, match="cannot build the backbone 'no_such_net'"):
-        HeatmapNetwork(built(backbone="no_such_net"), 4)
+        HeatmapNetwork(built(backbone="no_such_net"), 4, FILM)
     with pytest.raises(StageError, match=r"'resnet10t' has maps of strides \[.*\], none of 3"):
-        HeatmapNetwork(built(backbone="resnet10t", stride=3), 4)
+        HeatmapNetwork(built(backbone="resnet10t", stride=3), 4, FILM)
+
+
+def test_films_that_do_not_fit_the_coarsest_cells_are_refused() -> None:
+    with pytest.raises(StageError, match=r"films of \(120, 64\) px do not divide into the cells of 32 px"):
+        HeatmapNetwork(built(), 4, (120, 64))
 
 
 def test_the_network_sees_the_whole_film() -> None:
     torch.manual_seed(0)
-    network = HeatmapNetwork(built(), 4).eval()
+    network = HeatmapNetwork(built(), 4, FILM).eval()
     film = torch.randn(1, 1, 128, 64, requires_grad=True)
     network(film)[0, 0, 0, 0].backward()
     assert film.grad is not None

@@ -28,7 +28,7 @@ FOUR = vertebral_schema(("T1", "T2", "T3", "T4"))
 def test_a_four_vertebra_schema_trains_and_beats_the_mean_shape(tmp_path: Path) -> None:
     data = write_store(tmp_path / "store", FOUR, n=64).open()
     network, fitted = train.train_network(data, FOUR, small(epochs=14), Observer.quiet(Path("unused")))
-    assert network.head[-1].out_channels == 16
+    assert network.head.convolutions[-1].out_channels == 16
     mean = data.landmarks_model[data.trainable()].mean(0)
     val = data.rows("val")
     floor = np.linalg.norm(
@@ -107,7 +107,7 @@ def test_every_loss_needs_a_weight() -> None:
 def test_a_mirrored_film_gives_the_mirrored_answer() -> None:
     """Averaging over the mirror makes the network symmetric, whatever its weights."""
     torch.manual_seed(0)
-    network = HeatmapNetwork(small().network, FOUR.n_points).eval()
+    network = HeatmapNetwork(small().network, FOUR.n_points, (64, 32)).eval()
     codec = SoftmaxHeatmap(sigma=2.0, stride=2)
     film = np.random.default_rng(0).integers(0, 256, (1, 64, 32), dtype=np.uint8)
     cpu = torch.device("cpu")
