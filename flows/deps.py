@@ -18,7 +18,7 @@ FRAME = {
     "stages/core/lifeline.py": "ends a stage together with DVC",
     "stages/core/identity.py": "asks DVC for the key",
     "stages/core/errors.py": "words of messages",
-    "stages/core/tracking.py": "runs after the outputs are written",
+    "stages/core/tracking": "runs after the outputs are written",
 }
 """Code that every stage runs through and that shapes no output: an edit there reruns nothing."""
 
@@ -49,7 +49,7 @@ def imported_files(root: Path, module: str) -> frozenset[str]:
     todo, seen = [_file_of(root, module)], set()
     while todo:
         file = todo.pop()
-        if file is None or file in seen or file.as_posix() in FRAME or "tracking" in file.parts:
+        if file is None or file in seen or FRAME.keys() & {p.as_posix() for p in (file, *file.parents)}:
             continue
         seen.add(file)
         todo += [_file_of(root, name) for name in _imports(root / file)]

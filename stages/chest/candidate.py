@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from stages.core.model.candidate_stage import CandidateParams, run_film_candidate
+from stages.core.promotion.stage import CandidateParams, run_film_candidate
 from stages.core.stage import Observer, stage_main
 
 
@@ -16,7 +16,7 @@ class Params(CandidateParams):
 def run(
     params: Params, model: Path, evaluation: Path, split: Path, output: Path, observe: Observer
 ) -> dict[str, float]:
-    """Write candidate.json; see `candidate_stage.run_film_candidate`."""
+    """Write candidate.json; see `promotion.stage.run_film_candidate`."""
     return run_film_candidate(params, model, evaluation, split, output)
 
 

@@ -31,7 +31,7 @@ QUALITY_BINS = {
     "n_films_8.5_to_15_px224": (8.5, 15.0),
     "n_films_from_15_px224": (15.0, np.inf),
 }
-"""The bins that published figures count films by. No spacing is known, so they say nothing of clinical use."""
+"""Bins of published figures, in films. No spacing is known, so they say nothing of clinical use."""
 FILM_COLUMNS = [
     tables.column(ERROR, pa.float32(), "px at 224"),
     tables.column("group", pa.string()),
@@ -66,7 +66,7 @@ def run(
         val and gate with the role's name before them, and those of the floors with the floor's.
     """
     from stages.chest.inference import TrainedRegressor
-    from stages.core.model.floor_stage import PREDICTED_ROLES, read_predictions
+    from stages.core.floors.stage import PREDICTED_ROLES, read_predictions
     from stages.core.train import runtime
 
     runtime.prepare("cpu", params.threads, params.seed)

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from stages.chest.schema import CHEST, REPORT_SIZE
 from stages.core.data.labels import LabelledFilms
-from stages.core.model.floor_stage import run_floors
-from stages.core.model.floors import FloorParams
+from stages.core.floors.fitting import FloorParams
+from stages.core.floors.stage import run_floors
 from stages.core.stage import Observer, stage_main
 
 
@@ -17,7 +17,7 @@ class Params(FloorParams):
 
 
 def run(params: Params, films: Path, split: Path, output: Path, observe: Observer) -> dict[str, float]:
-    """Fit the floors; see `floor_stage.run_floors` for what is written and returned."""
+    """Fit the floors; see `floors.stage.run_floors` for what is written and returned."""
     frames = {f"px{REPORT_SIZE}": (REPORT_SIZE, REPORT_SIZE)}
     return run_floors(LabelledFilms.open(films, split), CHEST, params, output, observe, frames)
 

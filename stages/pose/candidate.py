@@ -10,9 +10,9 @@ import numpy as np
 from stages.core.data import tables
 from stages.core.errors import StageError
 from stages.core.evaluate.statistics import Bootstrap
-from stages.core.model.candidate import gate_digest, make_candidate, write_candidate
 from stages.core.model.card import load_card
 from stages.core.params import StageParams
+from stages.core.promotion.candidate import gate_digest, make_candidate, write_candidate
 from stages.core.stage import Observer, stage_main
 from stages.pose.simulation.packed import Packed, PackedRole
 

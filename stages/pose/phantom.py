@@ -237,7 +237,7 @@ def _rig(rng: np.random.Generator) -> list[dict[str, object]]:
         height = 45.0 if k == 8 else rng.uniform(110, 125)
         centre = np.array([distance * np.sin(azimuth), height, distance * np.cos(azimuth)])
         target = np.array([0.0, 84.0, 0.0]) + rng.normal(0, 4, 3)
-        rotation = _look_at(centre, target)
+        rotation = look_at(centre, target)
         focal = distance * rng.uniform(2.85, 3.15)
         cameras.append(
             {
@@ -252,7 +252,7 @@ def _rig(rng: np.random.Generator) -> list[dict[str, object]]:
     return cameras
 
 
-def _look_at(centre: np.ndarray, target: np.ndarray) -> np.ndarray:
+def look_at(centre: np.ndarray, target: np.ndarray) -> np.ndarray:
     """R (world to camera, y down) of an upright camera at `centre` that looks at `target`."""
     forward = (target - centre) / np.linalg.norm(target - centre)
     right = np.cross(forward, [0.0, 1.0, 0.0])

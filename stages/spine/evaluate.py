@@ -63,7 +63,7 @@ def run(
         Metrics of the network on the test films; those of val and gate with the role's name before them, and
         those of the floors with the floor's.
     """
-    from stages.core.model.floor_stage import PREDICTED_ROLES, read_predictions
+    from stages.core.floors.stage import PREDICTED_ROLES, read_predictions
     from stages.core.train import runtime
     from stages.spine.inference import TrainedHeatmaps
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from stages.core.data.labels import LabelledFilms
-from stages.core.model.floor_stage import run_floors
-from stages.core.model.floors import FloorParams
+from stages.core.floors.fitting import FloorParams
+from stages.core.floors.stage import run_floors
 from stages.core.stage import Observer, stage_main
 from stages.spine.schema import SCHEMA
 
@@ -19,7 +19,7 @@ class Params(FloorParams):
 def run(
     params: Params, films: Path, audit: Path, split: Path, output: Path, observe: Observer
 ) -> dict[str, float]:
-    """Fit the floors on the audited labels; see `floor_stage.run_floors` for what is written and returned."""
+    """Fit the floors on the audited labels; see `floors.stage.run_floors` for what is written and returned."""
     return run_floors(LabelledFilms.open(films, split, audit), SCHEMA, params, output, observe)
 
 

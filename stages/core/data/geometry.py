@@ -30,7 +30,7 @@ def mirror_matrix(width: int) -> np.ndarray:
 def similarity_matrix(
     size: Size, degrees: float, scale: float, shift_x: float = 0.0, shift_y: float = 0.0
 ) -> np.ndarray:
-    """(2, 3) rotation (positive: clockwise as seen on the screen) and scale about the centre, then shift in px."""
+    """(2, 3) rotation (positive: clockwise on the screen) and scale about the centre, then shift in px."""
     angle = np.deg2rad(degrees)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     centre = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])

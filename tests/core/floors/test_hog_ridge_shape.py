@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.model.hog import hog
-from stages.core.model.ridge import KernelRidge, fit_ridges, kernel, typical_distance
-from stages.core.model.shape import fit_shape_model
+from stages.core.floors.hog import hog
+from stages.core.floors.ridge import KernelRidge, fit_ridges, kernel, typical_distance
+from stages.core.floors.shape import fit_shape_model
 
 
 def pictures(n: int = 3, seed: int = 0) -> np.ndarray:

@@ -14,7 +14,7 @@ from stages.core.data.labels import LabelledFilms
 from stages.core.data.schema import LandmarkSchema
 from stages.core.errors import StageError
 from stages.core.evaluate.errors import film_errors, radial_errors, scaled_errors
-from stages.core.model.floors import METHODS, Descriptor, FloorParams, fit_floors
+from stages.core.floors.fitting import METHODS, Descriptor, FloorParams, fit_floors
 from stages.core.stage import Observer
 
 PREDICTED_ROLES = ("val", "gate", "test")

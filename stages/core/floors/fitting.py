@@ -25,10 +25,10 @@ from stages.core.data.labels import LabelledFilms
 from stages.core.data.schema import LandmarkSchema
 from stages.core.errors import StageError
 from stages.core.evaluate.errors import film_errors, radial_errors
+from stages.core.floors.hog import hog
+from stages.core.floors.ridge import KernelRidge, fit_ridges, kernel, typical_distance
+from stages.core.floors.shape import ShapeModel, fit_shape_model
 from stages.core.model.card import InputSize
-from stages.core.model.hog import hog
-from stages.core.model.ridge import KernelRidge, fit_ridges, kernel, typical_distance
-from stages.core.model.shape import ShapeModel, fit_shape_model
 from stages.core.params import StageParams
 
 METHODS = ("mean_shape", "pca_shape", "hog_kernel_ridge")

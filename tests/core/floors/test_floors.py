@@ -10,8 +10,8 @@ from stages.chest.floors import Params as ChestParams
 from stages.core.data import tables
 from stages.core.errors import StageError
 from stages.core.evaluate.errors import film_errors, radial_errors
-from stages.core.model.floor_stage import read_predictions, run_floors
-from stages.core.model.floors import METHODS, FloorParams, Floors
+from stages.core.floors.fitting import METHODS, FloorParams, Floors
+from stages.core.floors.stage import read_predictions, run_floors
 from stages.core.params import load_params
 from stages.core.stage import Observer
 from stages.spine.floors import Params as SpineParams

@@ -13,10 +13,10 @@ from stages.core.data import tables
 from stages.core.data.split import read_split, split_digest
 from stages.core.errors import StageError
 from stages.core.evaluate import errors
-from stages.core.model.candidate import Candidate, film_gate_digest, gate_digest, read_candidate
-from stages.core.model.candidate_stage import CandidateParams, run_film_candidate
 from stages.core.model.card import ModelCard, folder_digest, save_model
 from stages.core.params import load_params
+from stages.core.promotion.candidate import Candidate, film_gate_digest, gate_digest, read_candidate
+from stages.core.promotion.stage import CandidateParams, run_film_candidate
 from stages.spine.candidate import Params as SpineParams
 
 PARAMS = CandidateParams.model_validate(

@@ -10,9 +10,9 @@ from stages.core.data import tables
 from stages.core.data.split import read_split, split_digest
 from stages.core.errors import StageError
 from stages.core.evaluate.statistics import Bootstrap
-from stages.core.model.candidate import film_gate_digest, make_candidate, write_candidate
 from stages.core.model.card import load_card
 from stages.core.params import StageParams
+from stages.core.promotion.candidate import film_gate_digest, make_candidate, write_candidate
 
 
 class CandidateParams(StageParams):
