@@ -15,7 +15,9 @@ from stages.core.data.decode import decode_film
 from stages.core.data.films import DatasetInfo, FilmSet, dataset_name
 from stages.core.evaluate.errors import film_errors, radial_errors, scaled_errors
 from stages.core.model.prediction import LIMITS
+from stages.core.params import load_params, project_root
 from stages.core.stage import Observer
+from stages.spine import audit
 from stages.spine.cobb import cobb_angles, cobb_smape
 from stages.spine.convert import DEFAULT_NAME, film_id, take_inventory
 from stages.spine.layout import find_root, list_films
@@ -28,7 +30,10 @@ TIMED_FILMS = 16
 
 
 def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dict[str, Any]:
-    """Judge a model on the labelled films of `data` (training/, test/ or both), labels taken as they come.
+    """Judge a model on the labelled films of `data` (training/, test/ or both).
+
+    Labels are taken as they come, which is what published figures do; `audited` figures take them after the
+    audit of the active profile, and leave those out that it would not train on or suspects.
 
     Films that cannot be used are listed, not fatal; where none is left, StageError names them all.
 
@@ -38,7 +43,7 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
         scratch: an empty folder for the converted films.
         threads: native threads.
     Returns:
-        n_films, mre_raw_px@0 (no clicks) with its spread and split, cobb_smape against `cobb_reference`
+        n_films, mre_raw_px@0 (no clicks) with its spread and directions, cobb_smape against `cobb_reference`
         ("angles.csv" where the folder has one for every film, else "labels"), seconds_per_film from the file
         to the points, film by film, and `quarantined`: what was left out and why.
     """
@@ -58,8 +63,9 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
     predicted = films.to_raw(trained.predict(films.images), rows)
     truth, heights = films.landmarks_raw.astype(np.float64), films.sizes_raw[:, 1]
 
-    errors = radial_errors(predicted, truth)
-    per_film = film_errors(errors)
+    per_film = film_errors(radial_errors(predicted, truth))
+    audited, trusted = audited_labels(films)
+    audited_errors = film_errors(radial_errors(predicted, audited))
     published = published_angles(data, films.ids)
     label_angles = cobb_angles(truth, heights)
     angles = cobb_angles(predicted, heights)
@@ -73,6 +79,9 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
         "median_raw_px": float(np.median(per_film)),
         "p10_raw_px": float(np.percentile(per_film, 10)),
         "p90_raw_px": float(np.percentile(per_film, 90)),
+        "n_repaired": int((audited != truth).any((1, 2)).sum()),
+        "n_not_trusted": int((~trusted).sum()),
+        "audited_mre_raw_px@0": float(audited_errors[trusted].mean()) if trusted.any() else None,
         "mre_px512x256": float(scaled_errors(predicted, truth, films.sizes_raw, REFERENCE_FRAME).mean()),
         "dx_raw_px": float(np.abs(predicted - truth)[..., 0].mean()),
         "dy_raw_px": float(np.abs(predicted - truth)[..., 1].mean()),
@@ -87,6 +96,14 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
         "model_key": trained.card.key,
         "quarantined": quarantined,
     }
+
+
+def audited_labels(films: FilmSet) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (N, K, 2) in raw px after the audit's policy, and (N,) bool: neither dropped nor suspect."""
+    params = load_params(audit.Params, project_root(Path(__file__).parent) / "params.yaml")
+    verdicts = audit.audit_labels(films.landmarks_raw, films.sizes_raw, params)
+    labels = np.stack([verdict.corners for verdict in verdicts]).reshape(films.landmarks_raw.shape)
+    return labels, np.array([verdict.status in ("ok", "repaired") for verdict in verdicts])
 
 
 def published_angles(data: Path, ids: np.ndarray) -> np.ndarray | None:

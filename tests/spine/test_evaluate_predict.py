@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from stages.core.data import tables
 from stages.core.data.decode import PHANTOM_MARK
 from stages.core.data.split import read_split, write_split
 from stages.core.errors import StageError
 from stages.core.evaluate.statistics import Bootstrap
+from stages.core.floors.stage import PREDICTED_ROLES
 from stages.core.model.card import load_card, load_weights, save_model
-from stages.core.model.floor_stage import PREDICTED_ROLES
 from stages.core.params import load_params
 from stages.core.stage import Observer
 from stages.spine import evaluate, floors, train
@@ -141,6 +141,8 @@ def test_a_folder_is_judged_with_its_bad_films_listed(lane: Lane, raw: Path, tmp
     json.dumps(result, allow_nan=False)
     assert (result["n_films"], result["n_quarantined"]) == (4, 2)
     assert {q["reason"] for q in result["quarantined"]} == {"film_format", "label_missing"}
+    assert (result["n_repaired"], result["n_not_trusted"]) == (0, 0)
+    assert result["audited_mre_raw_px@0"] == pytest.approx(result["mre_raw_px@0"])
     assert result["cobb_reference"] == "labels"
     assert result["cobb_smape"] == result["cobb_smape_of_labels"] > 0
     assert result["seconds_per_film"] > 0
@@ -153,6 +155,18 @@ def test_a_folder_is_judged_with_its_bad_films_listed(lane: Lane, raw: Path, tmp
     truth = np.rint(truth[[0, 3, 4, 5]] * 10 + 4.5)
     error = np.linalg.norm(points - truth, axis=-1).mean()
     assert error == pytest.approx(result["mre_raw_px@0"], abs=0.1), "one path for folders and for files"
+
+
+def test_rolled_labels_count_as_they_came_and_apart_after_the_audit(
+    lane: Lane, raw: Path, tmp_path: Path
+) -> None:
+    plain = evaluate_folder(lane.model, raw, tmp_path / "plain", threads=1)
+    label = raw / "labels" / "test" / "film 3 (a).jpg.mat"
+    savemat(label, {"p2": np.roll(loadmat(label)["p2"], -4, axis=0)})
+    rolled = evaluate_folder(lane.model, raw, tmp_path / "rolled", threads=1)
+    assert (rolled["n_repaired"], rolled["n_not_trusted"]) == (1, 0)
+    assert abs(rolled["mre_raw_px@0"] - plain["mre_raw_px@0"]) > 0.01
+    assert rolled["audited_mre_raw_px@0"] == pytest.approx(plain["mre_raw_px@0"])
 
 
 def test_published_angles_are_the_reference_where_the_folder_has_them(
@@ -242,6 +256,18 @@ def test_a_phantoms_model_refuses_persons_films_unless_told(lane: Lane, tmp_path
     real = load_card(lane.model).model_copy(update={"dataset": "aasce"})
     save_model(tmp_path / "real", load_weights(lane.model), real)
     assert len(predict_files(tmp_path / "real", files, tmp_path / "out")) == 2
+
+
+def test_a_folder_stands_for_its_pictures(lane: Lane, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    write_film(tmp_path / "films" / "b.png", phantom=True)
+    write_film(tmp_path / "films" / "a.png", phantom=True)
+    (tmp_path / "films" / "notes.txt").write_text("no film")
+    answers = predict_files(lane.model, [tmp_path / "films"], tmp_path / "out")
+    assert [Path(a["file"]).name for a in answers] == ["a.png", "b.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StageError, match=r"empty holds no pictures"):
+        predict_files(lane.model, [tmp_path / "empty"], tmp_path / "out")
 
 
 def test_files_of_which_none_is_a_film_are_an_error_that_names_them(lane: Lane, tmp_path: Path) -> None:

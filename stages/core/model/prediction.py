@@ -13,17 +13,18 @@ from stages.core.model.card import ModelCard
 LIMITS = FilmLimits(min_side=64, max_pixels=200_000_000)
 """Prediction and folder evaluation run outside a checkout, away from params.yaml. The largest digital films
 have some 30 million pixels."""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
 
 def read_films(card: ModelCard, files: Sequence[Path], allow_phantom: bool) -> dict[Path, Film | FilmError]:
-    """Decode films for a model; what cannot be decoded stands as its error.
+    """Decode films, and the films in folders, for a model; what cannot be decoded stands as its error.
 
     Raises:
         StageError: no film could be read, or the model was trained on phantoms and some films are not
             phantoms (unless `allow_phantom`). Names every offender.
     """
     films: dict[Path, Film | FilmError] = {}
-    for file in files:
+    for file in film_files(files):
         try:
             films[file] = decode_film(file, LIMITS)
         except FilmError as error:
@@ -38,6 +39,20 @@ def read_films(card: ModelCard, files: Sequence[Path], allow_phantom: bool) -> d
         problems = "".join(f"\n  {file}: {error}" for file, error in films.items())
         raise StageError(f"none of {len(films)} files can be read as a film:{problems}")
     return films
+
+
+def film_files(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are named, folders as the pictures in them (by name, not deeper)."""
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not found:
+            raise StageError(f"{path} holds no pictures ({', '.join(SUFFIXES)})")
+        files += found
+    return files
 
 
 def provenance(card: ModelCard) -> dict[str, Any]:
