@@ -54,6 +54,7 @@ FINDINGS = [
     (9, "rolled", "repair", "0;16"),
     (10, "rolled", "repair", "0;16"),
     (11, "duplicated", "drop", "15;16"),
+    (11, "spacing", "drop", "15"),
     (12, "width", "keep", "3"),
 ]
 
@@ -85,12 +86,21 @@ def test_page_shows_methods_vertebrae_angles_and_findings(tmp_path: Path) -> Non
     assert "SMAPE over the three angles" in page.text
     assert "21 labels: 17 ok, 2 repaired, 1 suspect, 1 dropped" in page.text
     assert "<measured>" in page.text
-    # six cases and one example a reason: a second rolled film would show nothing that the first does not
+    # six cases, then a film for every reason before a second one for any, and no film twice
     shown = [
         a["aria-label"] for name, a in page.elements if name == "svg" and a["aria-label"].startswith("Film")
     ]
-    assert len(shown) == 9
-    assert {label.rpartition(": ")[2] for label in shown[6:]} == {"duplicated", "rolled", "width"}
+    reasons = [label.rpartition(": ")[2] for label in shown[6:]]
+    assert reasons == ["duplicated, spacing", "rolled", "width"]
+
+
+def test_as_many_examples_as_asked_for_and_there_are(tmp_path: Path) -> None:
+    found = evaluated(tmp_path / "data", FINDINGS)
+    for asked, shown in ((0, 0), (2, 2), (9, 4)):
+        write(found, tmp_path / "spine.html", findings=asked)
+        labels = [a["aria-label"] for name, a in read_page(tmp_path / "spine.html").elements if name == "svg"]
+        examples = [label for label in labels if label.startswith("Film") and "mean error" not in label]
+        assert len(set(examples)) == len(examples) == shown
 
 
 def test_no_findings_are_said(tmp_path: Path) -> None:

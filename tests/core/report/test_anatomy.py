@@ -46,6 +46,19 @@ def test_ellipse_axes_follow_the_covariance() -> None:
     assert abs(float(re.search(r"rotate\((-?[\d.]+)\)", upright)[1])) == pytest.approx(90)  # type: ignore[index]
 
 
+def test_ellipses_and_biases_are_to_the_scale_of_the_shape() -> None:
+    values = residuals((2, 4), (6, 0), n=4000)
+    drawn = draw(values)
+    scale = 300 / 220  # 200 px of shape and a margin of a twentieth on either side
+    radii = [float(r) for r in re.findall(r'rx="([\d.]+)"', drawn)]
+    assert radii == pytest.approx([4 * scale] * 4, rel=0.1)
+    lines = [
+        tuple(map(float, m))
+        for m in re.findall(r'x1="([\d.]+)" y1="[\d.]+" x2="([\d.]+)"[^>]*class="bias"', drawn)
+    ]
+    assert [b - a for a, b in lines] == pytest.approx([6 * scale] * 4, abs=0.5)
+
+
 def test_error_map_names_every_spot_and_survives_missing_points() -> None:
     values = residuals((3, 9))
     values[:, 2] = np.nan
