@@ -18,6 +18,7 @@ from stages.core.evaluate.errors import film_table
 from stages.core.evaluate.statistics import Bootstrap
 from stages.core.params import load_params
 from stages.core.report import anatomy
+from stages.core.report.films import FilmEvidence
 from stages.core.stage import Observer
 from tests.report_pages import BOOTSTRAP, FLOORS, EvaluatedFilms, Evaluating, read_page, write_evaluated_films
 

@@ -88,6 +88,15 @@ def test_a_film_keeps_raw_proportions_and_names_its_points() -> None:
     assert drawn.count('class="link"') == 1
 
 
+def test_pixel_centres_lie_half_a_pixel_inside_the_film() -> None:
+    corners = np.array([[0.0, 0.0], [149.0, 299.0]])
+    drawn = anatomy.film(
+        None, (150, 300), [anatomy.Marks("label", corners, "truth")], ("a", "b"), (), "", 600
+    )
+    places = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', drawn)
+    assert places == [("1", "1"), ("299", "599")]  # two drawing pixels a film pixel
+
+
 def test_without_names_only_lines_are_drawn() -> None:
     marks = [anatomy.Marks("label", SHAPE, "truth")]
     assert "<circle" not in anatomy.film(None, (150, 300), marks, (), EDGES, "", height=100)
