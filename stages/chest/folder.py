@@ -46,7 +46,8 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
     trained = TrainedRegressor.open(model)
     inventory = take_inventory(read_raw(data))
     info = DatasetInfo(dataset_name(data, DEFAULT_NAME), CHEST.lane)
-    settings = ConvertSettings(trained.stored_size, threads, "quarantine", LIMITS)
+    # One worker: films are small, and forking a process that has used OpenCV's threads can hang its children.
+    settings = ConvertSettings(trained.stored_size, 1, "quarantine", LIMITS)
     observe = Observer.quiet(scratch / "work")
     convert_films(
         inventory.jobs, inventory.refusals, scratch / "films", info, CHEST.n_points, settings, observe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.chest import structure
@@ -13,6 +13,7 @@ from stages.chest.schema import CHEST
 offsets = st.lists(st.floats(4, 30), min_size=5, max_size=5)
 
 
+@settings(deadline=None)
 @given(
     top=st.tuples(st.floats(20, 40), st.floats(0, 12)),
     length=st.floats(20, 55),
@@ -61,6 +62,7 @@ def test_grid_of_a_299_px_film():
     assert values[-1] == 294
 
 
+@settings(deadline=None)
 @given(st.floats(0, 294))
 def test_snapping_moves_a_coordinate_by_at_most_half_a_step(value):
     snapped = structure.snap_to_grid(np.array([value, value]), 299)
