@@ -134,6 +134,21 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert not {"b", "i", "u", "img"} & {name for name, _ in page.elements}
 
 
+def test_errors_of_a_class_are_those_of_its_films(tmp_path: Path) -> None:
+    found = evaluated(tmp_path / "data", n_test=11)
+    evidence = FilmEvidence.read(
+        report.LANE, found.films, found.split, found.evaluation, found.history, params().sampling
+    )
+    table = pd.read_parquet(found.evaluation / "per_film.parquet")
+    table = table.query("method == 'regressor' and role == 'test'")
+    classes = np.array([CLASSES[int(name[-2:]) % 3].replace("_", " ") for name in table["id"]])
+    by_class = report.class_errors(evidence, params())
+    assert {name: error.value for name, (_, error) in by_class.items()} == pytest.approx(
+        table.groupby(classes)["error_px224"].mean().to_dict()
+    )
+    assert sum(n for n, _ in by_class.values()) == 11
+
+
 @pytest.mark.parametrize(
     ("error", "bin_"), [(4.99, 0), (5.0, 1), (8.5, 2), (14.99, 2), (15.0, 3), (400.0, 3)]
 )
