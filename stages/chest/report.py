@@ -9,11 +9,11 @@ from typing import ClassVar
 import numpy as np
 
 from stages.chest.schema import CHEST, CLASSES, REPORT_SIZE
+from stages.core.report import film_sections, sections
 from stages.core.report import films as film_report
-from stages.core.report import sections
-from stages.core.report.anatomy import Spot, error_map
 from stages.core.report.charts import Bar, bars, columns, spanning
 from stages.core.report.claims import Claim
+from stages.core.report.error_maps import Spot, error_map
 from stages.core.report.evidence import Points, estimate, finite_mean, ranked
 from stages.core.report.films import FilmEvidence, FilmLane, FilmReportParams
 from stages.core.report.page import Page, grid, picture, stack, table
@@ -84,17 +84,17 @@ def run(
     page = film_report.film_page(found, where_it_fails(points, by_class))
     _add_where(page, found, params, points, by_class)
     classes = found.store.table.set_index("id")["group"]
-    film_report.cases_section(
+    film_sections.cases_section(
         page, found, params, dots=True, describe=lambda name: CLASSES.get(classes[name], "")
     )
     sections.history_section(page, found.history, LANE.monitored, LANE.unit)
-    film_report.data_section(page, found, films)
+    film_sections.data_section(page, found, films)
     under = 100 * float(np.mean(found.errors < BINS[1]))
     more = {
         "median": (Estimate(float(np.nanmedian(found.errors))), LANE.unit),
         "under": (Estimate(under), "%"),
     }
-    film_report.claims_section(page, found, CLAIMS, more)
+    film_sections.claims_section(page, found, CLAIMS, more)
     return film_report.write_page(page, found, output)
 
 
@@ -146,7 +146,7 @@ def _add_where(
 ) -> None:
     offsets = np.abs(points.predicted - points.labels)
     drawn = error_map(
-        film_report.mean_shape(points.labels),
+        film_sections.mean_shape(points.labels),
         points.predicted - points.labels,
         CHEST.names,
         CHEST.edges,
@@ -185,12 +185,12 @@ def _add_where(
         "where",
         "Where the error lies",
         grid(
-            stack(shown, film_report.error_curves(found)),
+            stack(shown, film_sections.error_curves(found)),
             stack(
                 picture(landmarks, "By landmark and direction."),
                 picture(classes, "By class (test films); whiskers are the intervals."),
                 binned,
-                film_report.suspect_table(found, params.sampling),
+                film_sections.suspect_table(found, params.sampling),
             ),
         ),
         lead="Which landmarks, which films?",

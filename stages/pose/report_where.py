@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.core.report import anatomy, sections
+from stages.core.report import sections
 from stages.core.report.charts import Bar, bars, columns, scatter, spanning
+from stages.core.report.error_maps import error_discs
 from stages.core.report.evidence import estimate, finite_mean
 from stages.core.report.markup import Child, Markup, tag
 from stages.core.report.page import Cell, Page, beside, grid, picture, stack, table
@@ -17,7 +18,7 @@ from stages.pose.simulation.packed import Packed
 
 def add_where(page: Page, found: Evidence) -> None:
     before, after = found.by_joint(INPUT), found.by_joint(MODEL)
-    discs = anatomy.error_discs(
+    discs = error_discs(
         mean_pose(found.packed),
         [("before", "before", before), ("after", "prediction", after)],
         [in_words(joint) for joint in JOINTS],

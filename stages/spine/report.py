@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from stages.core.report import film_sections, sections
 from stages.core.report import films as film_report
-from stages.core.report import sections
-from stages.core.report.anatomy import Spot, error_map
 from stages.core.report.charts import columns, scatter
 from stages.core.report.claims import Claim
+from stages.core.report.error_maps import Spot, error_map
 from stages.core.report.evidence import Points, estimate, finite_mean, ranked
 from stages.core.report.films import FilmEvidence, FilmLane, FilmReportParams
 from stages.core.report.page import Page, beside, grid, note, picture, stack, table
@@ -97,11 +97,11 @@ def run(
     )
     _add_where(page, found, params)
     smape = _add_cobb(page, found, params)
-    film_report.cases_section(page, found, params, dots=False)
+    film_sections.cases_section(page, found, params, dots=False)
     sections.history_section(page, found.history, LANE.monitored, LANE.unit)
     add_labels(page, found, audit, params, params.findings)
-    film_report.data_section(page, found, films)
-    film_report.claims_section(page, found, CLAIMS, {"smape": (smape, "%")})
+    film_sections.data_section(page, found, films)
+    film_sections.claims_section(page, found, CLAIMS, {"smape": (smape, "%")})
     return film_report.write_page(page, found, output)
 
 
@@ -139,7 +139,7 @@ def _add_where(page: Page, found: FilmEvidence, params: Params) -> None:
     points = found.points
     across, along, _ = by_vertebra(points)
     drawn = error_map(
-        film_report.mean_shape(points.labels),
+        film_sections.mean_shape(points.labels),
         points.predicted - points.labels,
         SCHEMA.names,
         SCHEMA.edges,
@@ -163,8 +163,8 @@ def _add_where(page: Page, found: FilmEvidence, params: Params) -> None:
     )
     right = stack(
         picture(bars, "A slip by one vertebra shows as |dy|; a swap of left and right as |dx|."),
-        film_report.error_curves(found),
-        film_report.suspect_table(found, params.sampling),
+        film_sections.error_curves(found),
+        film_sections.suspect_table(found, params.sampling),
     )
     lead = "Is it the wrong place on the right vertebra, or the wrong vertebra?"
     page.add("where", "Where the error lies", beside(shown, right), lead=lead)

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stages.core.data import tables
-from stages.core.report import anatomy
-from stages.core.report import films as film_report
+from stages.core.report import anatomy, film_sections
 from stages.core.report.films import FilmEvidence, FilmReportParams
 from stages.core.report.markup import Child, Markup, join, tag
 from stages.core.report.page import Cell, Page, note, picture, row, table
@@ -122,7 +121,7 @@ def _example(
         anatomy.Marks("doubted", doubted, "prediction", dots),
     ]
     reasons = ", ".join(dict.fromkeys(part["reason"].str.replace("_", " ")))
-    drawn = film_report.film_with(
+    drawn = film_sections.film_with(
         found, name, marks, params, f"Film {name}: {reasons}", edges=(*SCHEMA.edges, *CENTRES)
     )
     return picture(drawn, join(tag("strong", reasons), f" {status}", tag("br"), tag("code", name)))

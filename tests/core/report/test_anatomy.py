@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.core.report import anatomy
+from stages.core.report import anatomy, error_maps
 from stages.core.report.svg import ellipse
 
 SHAPE = np.array([[0.0, 0.0], [100.0, 0.0], [0.0, 200.0], [100.0, 200.0]])
@@ -23,8 +23,8 @@ def residuals(sd: tuple[float, float], bias: tuple[float, float] = (0.0, 0.0), n
 
 
 def draw(values: np.ndarray) -> str:
-    spots = [anatomy.Spot(name, (k,)) for k, name in enumerate(NAMES)]
-    return anatomy.error_map(SHAPE, values, NAMES, EDGES, spots, "px", "label", height=300)
+    spots = [error_maps.Spot(name, (k,)) for k, name in enumerate(NAMES)]
+    return error_maps.error_map(SHAPE, values, NAMES, EDGES, spots, "px", "label", height=300)
 
 
 def test_window_keeps_proportions_and_margin() -> None:
@@ -35,7 +35,7 @@ def test_window_keeps_proportions_and_margin() -> None:
 
 
 def test_ellipses_have_the_spread_of_the_error_and_stand_at_its_mean() -> None:
-    bias, spread = anatomy.spread_of(residuals((3, 9), (5, -2))[:, 0])
+    bias, spread = error_maps.spread_of(residuals((3, 9), (5, -2))[:, 0])
     np.testing.assert_allclose(bias, [5, -2], atol=1.2)
     np.testing.assert_allclose(np.sqrt(np.diag(spread)), [3, 9], rtol=0.1)
 
@@ -73,8 +73,12 @@ def test_error_map_names_every_spot_and_survives_missing_points() -> None:
 def test_spots_of_several_points_show_the_error_of_their_middle() -> None:
     values = np.zeros((50, 4, 2))
     values[:, 0, 0], values[:, 1, 0] = 8.0, -8.0  # opposite errors leave the middle in its place
-    drawn = anatomy.error_map(SHAPE, values, NAMES, EDGES, [anatomy.Spot("top", (0, 1))], "px", "", 300)
+    drawn = error_maps.error_map(SHAPE, values, NAMES, EDGES, [error_maps.Spot("top", (0, 1))], "px", "", 300)
     assert "top: mean error 8.00 px, bias 0 to the right, 0 down" in drawn
+    values[:, 1] = np.nan
+    drawn = error_maps.error_map(SHAPE, values, NAMES, EDGES, [error_maps.Spot("top", (0, 1))], "px", "", 300)
+    assert "top: mean error 8.00 px, bias +8.00 to the right, 0 down" in drawn
+    assert "nan" not in drawn
 
 
 def test_a_film_keeps_raw_proportions_and_names_its_points() -> None:
