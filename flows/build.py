@@ -2,11 +2,15 @@
 
 The files are those of `dvc repro`; the flow adds parallel branches, retries, a view and MLflow. Exit
 status: 0 all up to date, 1 a stage failed or could not be built, 130 or 143 stopped by a signal.
+
+With --serve the command waits for runs that are started in the UI or by --cron. Cancel a run in the UI, or
+end it and the command with Ctrl-C; on SIGTERM the command lets a run finish and takes no more.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -57,8 +61,9 @@ def _build(url: str, arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from flows.pipeline import build
+    from flows.pipeline import SERVED_BY, build
 
+    os.environ[SERVED_BY] = str(os.getpid())
     build.serve(
         name="local",
         cron=arguments.cron,

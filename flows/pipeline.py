@@ -2,6 +2,9 @@
 
 A task a stage. Its final state carries what DVC did: Ran, Restored (from DVC's run-cache) or Unchanged.
 A stage that fails leaves the stages below it NotReady; all others finish, and running again goes on there.
+
+Prefect ships flow and task functions to the process of a served run by value, with copies of the objects
+that they name. What must be one object a process is therefore reached through its module: `repro.RUNNER`.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import re
 import subprocess
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +25,25 @@ from prefect import allow_failure, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import dag, publisher
-from flows.repro import RUNNER, StoppedError
+from flows import dag, publisher, repro
+from flows.processes import follow_parent
+from flows.repro import StoppedError
 from stages.core.errors import StageError
 from stages.core.params import project_root
 
 Future = PrefectFuture[Any]
 UP_TO_DATE = ("Ran", "Restored", "Unchanged")
 """Names of the final states of stages whose outputs are those of the current inputs."""
-NOT_BEGUN = "Not begun"
+NOT_READY, NOT_BEGUN = "NotReady", "Not begun"
+"""A stage below one that failed, and one that `keep_going=False` kept from beginning."""
+SERVED_BY = "PLUMBLINE_SERVED_BY"
+"""Environment variable: number of the process that waits for runs (`flows.build --serve`) and starts them."""
 TAIL = 12
 """Lines of a failed stage's output that go into the state's message."""
 
@@ -56,32 +64,32 @@ def outcome(stage: str, line: str) -> str | None:
     }.get(line)
 
 
-def _may_retry(task: Any, run: Any, state: State) -> bool:
-    return not RUNNER.stopping
+def _another_try() -> bool:
+    """Whether Prefect will try the running task again if it raises."""
+    context = TaskRunContext.get()
+    return context is not None and context.task_run.run_count <= context.task.retries
 
 
-@task(
-    name="stage",
-    task_run_name="{stage}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retry_condition_fn=_may_retry,
-)
-def run_stage(stage: str, settled: bool) -> State:
+@task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
+def run_stage(stage: str, settled: bool, failed_above: Sequence[str]) -> State:
     """Have DVC bring one stage up to date.
 
     Args:
         stage: its name in dvc.yaml.
         settled: whether DVC already said that neither the stage nor anything above it changed.
+        failed_above: stages whose failure leaves this one without inputs.
     Raises:
-        StageError: the stage failed; the message ends with the last lines of its output.
+        StageError: the stage failed and may be tried again.
     """
+    if failed_above:
+        # Prefect's own NotReady is not a final state: its bar would grow for ever in the UI.
+        return Cancelled(name=NOT_READY, message=f"above it failed: {', '.join(failed_above)}")
     if settled:
         return Completed(name="Unchanged", message="nothing changed here or above")
     logger, started = get_run_logger(), time.monotonic()
     did, tail = "Ran", deque[str](maxlen=TAIL)
     try:
-        with RUNNER.repro(project_root(), stage) as process:
+        with repro.RUNNER.repro(project_root(), stage) as process:
             for line in map(str.rstrip, process.stdout or ()):
                 if line and not ADVICE.match(line):
                     logger.info(line)
@@ -90,9 +98,14 @@ def run_stage(stage: str, settled: bool) -> State:
     except StoppedError:
         return Cancelled(message="the build was stopped before this stage began")
     seconds = time.monotonic() - started
+    if process.returncode and repro.RUNNER.stopping:
+        return Cancelled(message=f"stopped after {seconds:.1f} s")
     if process.returncode:
         how = f"status {process.returncode}" if process.returncode > 0 else f"signal {-process.returncode}"
-        raise StageError(f"{stage} failed after {seconds:.1f} s ({how}):\n" + "\n".join(tail))
+        message = f"{stage} failed after {seconds:.1f} s ({how}):\n" + "\n".join(tail)
+        if _another_try():
+            raise StageError(message)
+        return Failed(message=message)
     return Completed(name=did, message=f"{seconds:.1f} s")
 
 
@@ -127,15 +140,17 @@ def build(stages: list[str] | None = None, workers: int | None = None, keep_goin
             the number of cores if not given.
         keep_going: after a failure, go on with the stages that do not depend on it.
     """
+    if server := os.environ.get(SERVED_BY):
+        follow_parent(int(server))
     root, logger = project_root(), get_run_logger()
     workers = workers or len(os.sched_getaffinity(0))
-    with RUNNER.exclusive(root), publisher.Publisher(root, logger.warning) as news:
+    with repro.RUNNER.exclusive(root), publisher.Publisher(root, logger.warning) as news:
         _heal(root)
         graph = dag.select(dag.read_graph(root), set(stages or ["*"]))
         try:
             results = _run_all(graph, workers, keep_going, news)
         except BaseException:
-            RUNNER.stop()
+            repro.RUNNER.stop()
             raise
         finally:
             _heal(root)
@@ -166,20 +181,26 @@ class Result:
 def _run_all(
     graph: dag.Graph, workers: int, keep_going: bool, news: publisher.Publisher
 ) -> dict[str, Result]:
-    """Submit each stage as soon as it may run; Prefect itself marks those below a failure NotReady."""
+    """Submit each stage as soon as it may run, and those below a failure too: they say what they miss."""
     settled = dag.unchanged(graph)
     finished: queue.SimpleQueue[str] = queue.SimpleQueue()
     futures: dict[str, Future] = {}
     begun: dict[str, float] = {}
+    lost: dict[str, set[str]] = {}
     results: dict[str, Result] = {}
 
     def submit(name: str) -> None:
         begun[name] = time.monotonic()
         stage_task = run_stage.with_options(retries=graph[name].meta.retries)
-        needs = [futures[need] for need in graph[name].needs]
-        future = stage_task.submit(stage=name, settled=name in settled, wait_for=needs, return_state=False)
-        futures[name] = future
-        future.add_done_callback(lambda _: finished.put(name))
+        lost[name] = {n for need in graph[name].needs for n in lost[need]}
+        futures[name] = stage_task.submit(
+            stage=name,
+            settled=name in settled,
+            failed_above=sorted(lost[name]),
+            wait_for=[allow_failure(futures[need]) for need in graph[name].needs],
+            return_state=False,
+        )
+        futures[name].add_done_callback(lambda _: finished.put(name))
 
     for name in graph:
         if name in settled:
@@ -196,7 +217,9 @@ def _run_all(
         results[name] = Result(futures[name], time.monotonic() - begun[name])
         if results[name].outcome == "Ran":
             news.notify()
-        halted = halted or (results[name].failed and not keep_going)
+        if results[name].failed:
+            lost[name].add(name)
+            halted = halted or not keep_going
 
 
 def _conclude(graph: dag.Graph, results: Mapping[str, Result]) -> State:

@@ -40,12 +40,12 @@ def end(processes: Iterable[psutil.Process], grace: float) -> None:
         grace: seconds that each tree has for ending by itself.
     """
     roots = list(processes)
-    trees = {member for root in roots for member in tree(root)}
+    trees = {member for root in roots for member in tree(root.pid)}
     for root in roots:
         with suppress(psutil.NoSuchProcess):
             root.terminate()
     _, alive = psutil.wait_procs(roots, timeout=grace)
-    trees.update(member for root in alive for member in tree(root))
+    trees.update(member for root in alive for member in tree(root.pid))
     _, alive = psutil.wait_procs(trees, timeout=0.5)
     for process in alive:
         with suppress(psutil.NoSuchProcess):
@@ -53,9 +53,10 @@ def end(processes: Iterable[psutil.Process], grace: float) -> None:
     psutil.wait_procs(alive, timeout=5.0)
 
 
-def tree(root: psutil.Process) -> list[psutil.Process]:
-    """A process and all below it."""
+def tree(pid: int) -> list[psutil.Process]:
+    """A process and all below it; empty if it is gone."""
     try:
+        root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []

@@ -25,7 +25,7 @@ from types import FrameType
 
 import psutil
 
-from flows.processes import end, follow_parent
+from flows.processes import follow_parent, tree
 from stages.core.errors import StageError
 from stages.core.lifeline import DVC_PROCESS
 from stages.core.stage import STATE
@@ -103,11 +103,17 @@ class Runner:
             self.stopping = True
             running = list(self._running)
         with _signals_ignored():
-            trees = []
             for process in running:
-                with suppress(psutil.NoSuchProcess):
-                    trees.append(psutil.Process(process.pid))
-            end(trees, grace=2 * GRACE)
+                process.terminate()
+            deadline = time.monotonic() + 2 * GRACE
+            for process in running:
+                try:
+                    # Not psutil's wait: that would take the exit status away from the waiting task.
+                    process.wait(max(deadline - time.monotonic(), 0.0))
+                except subprocess.TimeoutExpired:
+                    for member in tree(process.pid):
+                        with suppress(psutil.NoSuchProcess):
+                            member.kill()
 
 
 RUNNER = Runner()
@@ -167,7 +173,10 @@ def main(stage: str, parent: int) -> int:
     os.environ[DVC_PROCESS] = str(os.getpid())
     from dvc.cli import main as dvc
 
-    return int(dvc(["--wait-for-lock", "repro", "--single-item", stage]))
+    try:
+        return int(dvc(["--wait-for-lock", "repro", "--single-item", stage]))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 if __name__ == "__main__":

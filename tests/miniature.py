@@ -77,18 +77,21 @@ class Miniature:
 
     def task_runs(self) -> list[dict[str, Any]]:
         """Task runs of the latest flow run of this checkout."""
-        return list(self._ask("task_runs", {"flow_runs": {"id": {"any_": [self.flow_run()["id"]]}}}))
+        return list(self.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [self.flow_run()["id"]]}}}))
 
     def flow_run(self) -> dict[str, Any]:
-        runs = self._ask("flow_runs", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1})
+        runs = self.ask("flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1})
         return dict(runs[0])
 
     def artifacts(self) -> list[dict[str, Any]]:
-        return list(self._ask("artifacts", {"artifacts": {"flow_run_id": {"any_": [self.flow_run()["id"]]}}}))
+        return list(
+            self.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [self.flow_run()["id"]]}}})
+        )
 
-    def _ask(self, what: str, body: dict[str, Any]) -> Any:
+    def ask(self, path: str, body: dict[str, Any]) -> Any:
+        """Post to Prefect's API."""
         request = urllib.request.Request(
-            f"{self.api}/{what}/filter",
+            f"{self.api}/{path}",
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import datetime
 import json
 
+import cloudpickle
+
+from flows import repro
 from tests.miniature import Miniature
 
 ALL = ("source", "left", "right", "merge")
@@ -19,6 +22,13 @@ def test_outcomes_of_failure_repair_flip_and_flip_back(
     assert state == "FAILED: 4 stages: 2 Ran, 1 Failed, 1 NotReady; failed: left"
     runs = {run["name"]: run for run in miniature.task_runs()}
     assert "left.txt was told to fail" in runs["left"]["state"]["message"]
+    assert runs["merge"]["state"]["message"] == "above it failed: left"
+    assert runs["merge"]["end_time"] is not None
+    needed = {run["id"]: run["name"] for run in runs.values()}
+    edges = {
+        (needed[source["id"]], n) for n, r in runs.items() for source in r["task_inputs"].get("wait_for", [])
+    }
+    assert edges == {("source", "left"), ("source", "right"), ("left", "merge"), ("right", "merge")}
     begun, ended = (max(_moments(runs, "start_time")), min(_moments(runs, "end_time")))
     assert begun < ended, "left and right did not overlap"
 
@@ -33,10 +43,12 @@ def test_outcomes_of_failure_repair_flip_and_flip_back(
     assert miniature.build()[1] == dict.fromkeys(ALL, "Unchanged")
     assert miniature.outputs() == undisturbed
 
+    (miniature.root / "stumble").touch()
     miniature.set("right", factor=7)
     flipped = {"source": "Unchanged", "left": "Unchanged", "right": "Ran", "merge": "Ran"}
-    assert miniature.build()[1] == flipped
+    assert miniature.build()[1] == flipped, "not tried again as its meta says"
     assert miniature.outputs() != undisturbed
+    assert {r["name"]: r["run_count"] for r in miniature.task_runs()}["right"] == 2
 
     miniature.set("right", factor=5)
     assert miniature.build()[1] == flipped | {"right": "Restored", "merge": "Restored"}
@@ -46,3 +58,11 @@ def test_outcomes_of_failure_repair_flip_and_flip_back(
 
 def _moments(runs: dict[str, dict[str, str]], which: str) -> list[datetime.datetime]:
     return [datetime.datetime.fromisoformat(runs[name][which]) for name in ("left", "right")]
+
+
+def test_a_served_flow_reaches_the_one_runner_of_its_process() -> None:
+    from flows.pipeline import build, run_stage
+
+    for shipped in (build, run_stage):
+        arrived = cloudpickle.loads(cloudpickle.dumps(shipped))
+        assert arrived.fn.__globals__["repro"].RUNNER is repro.RUNNER

@@ -78,6 +78,25 @@ def test_a_signal_ends_the_flow_within_seconds(
     assert miniature.outputs() == undisturbed
 
 
+def test_a_run_cancelled_in_the_ui_leaves_nothing(miniature: Miniature) -> None:
+    miniature.set("left", seconds=60.0)
+    server = miniature.start("flows.build", "--serve")
+    try:
+        (deployment,) = until(lambda: miniature.ask("deployments/filter", {}), 60.0, "the deployment")
+        due = {"state": {"type": "SCHEDULED"}}
+        run = miniature.ask(f"deployments/{deployment['id']}/create_flow_run", due)
+        miniature.wait_for(COMMANDS[0], seconds=120.0)
+        miniature.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
+        gone = lambda: not miniature.processes(*COMMANDS, "flows.repro")  # noqa: E731
+        until(gone, 15.0, "the end of the stages", miniature.processes)
+        until(lambda: miniature.flow_run()["state_name"] == "Cancelled", 60.0, "the state")
+    finally:
+        server.terminate()
+        output, _ = server.communicate(timeout=60)
+    assert "Traceback" not in output, output
+    assert dag.heal(miniature.root) == []
+
+
 def test_a_stage_ends_when_plain_dvc_is_killed(miniature: Miniature, undisturbed: dict[str, bytes]) -> None:
     dvc = miniature.start("dvc", "repro", "left")
     until(lambda: (miniature.root / "out/left.txt").is_file(), 60.0, "the stage's first line")
