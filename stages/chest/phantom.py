@@ -20,11 +20,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from stages.chest.layout import LABEL_SIZE as SIZE
 from stages.chest.phantom_film import Chest, draw_film
 from stages.chest.phantom_shape import AxisSpread, WidthSpread, chest_points, sample_chest
-from stages.chest.schema import CLASSES
-from stages.chest.structure import AXIS_QUARTERS, GRID_CELLS, snap_to_grid
+from stages.chest.raw.structure import GRID_CELLS, snap_to_grid
+from stages.chest.schema import AXIS_QUARTERS, CLASSES
+from stages.chest.schema import LABEL_SIZE as SIZE
 from stages.core.data.decode import PHANTOM_MARK
 from stages.core.errors import StageError
 from stages.core.params import StageParams

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.chest.structure import GRID_CELLS, LEVELS
+from stages.chest.raw.structure import GRID_CELLS
+from stages.chest.schema import LEVELS
 
 Plane = np.ndarray
 """float32 (H, W), a value a pixel"""

@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from stages.chest.phantom_film import Chest
-from stages.chest.structure import GRID_CELLS, LEVELS, shape_from_structure
+from stages.chest.raw.structure import GRID_CELLS, shape_from_structure
+from stages.chest.schema import LEVELS
 
 Spread = tuple[float, float]
 """Mean and standard deviation."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.chest.inference import TrainedRegressor
 from stages.chest.overlay import write_overlay
+from stages.chest.regressor.inference import TrainedRegressor
 from stages.chest.schema import CHEST
 from stages.core.data.decode import FilmError
 from stages.core.model.prediction import overlay_names, provenance, read_films

@@ -1,15 +1,22 @@
 """The fifteen landmarks of a frontal chest film, L1 to L15 in the order of the label file.
 
-What a point is follows from the labels themselves (see stages/chest/structure.py), not from the anatomical
-names that circulate with the data set. "left" means smaller x, so the patient's right lung.
+What a point is follows from the labels themselves (see stages/chest/raw/structure.py), not from the
+anatomical names that circulate with the data set. "left" means smaller x, so the patient's right lung.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
 
-from stages.chest.structure import AXIS_QUARTERS, BOTTOM, LEFT, RIGHT, TOP
 from stages.core.data.schema import LandmarkSchema
+
+LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Where on the axis the perpendiculars stand."""
+TOP, BOTTOM = 0, 1
+AXIS_QUARTERS = (8, 9, 10)
+LEFT = (11, 2, 4, 6, 13)
+RIGHT = (12, 3, 5, 7, 14)
+"""Contour points by level, top to bottom; the mirror partners in the schema are these two, side by side."""
 
 CHEST = LandmarkSchema(
     lane="chest",
@@ -32,6 +39,9 @@ CHEST = LandmarkSchema(
 
 CLASSES = {"COVID": "COVID", "Normal": "Normal", "Viral_Pneumonia": "Viral Pneumonia"}
 """Folder of a class -> what the names of its films begin with (folders have no spaces, file names do)."""
+
+LABEL_SIZE = 299
+"""px; the label file speaks of square films of this size, whatever the films are"""
 
 REPORT_SIZE = 224
 REPORT_FRAME = (REPORT_SIZE, REPORT_SIZE)

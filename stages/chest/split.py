@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from stages.chest.layout import SPLIT_FILE, read_given_split
+from stages.chest.raw.layout import SPLIT_FILE, read_given_split
 from stages.core.data.films import FilmSet, pseudonym
 from stages.core.data.split import assign_roles, split_metrics, write_split
 from stages.core.errors import StageError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stages.chest.architecture import Architecture
+from stages.chest.regressor.architecture import Architecture
 from stages.chest.schema import CHEST, REPORT_FRAME
 from stages.core.data import geometry
 from stages.core.data.labels import LabelledFilms
@@ -21,7 +21,7 @@ from stages.core.train.plan import Plan
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stages.chest.network import LandmarkRegressor
+    from stages.chest.regressor.network import LandmarkRegressor
     from stages.core.train.trainer import Batch, Fitted
 
 
@@ -54,7 +54,7 @@ class Params(StageParams):
 
 def run(params: Params, films: Path, split: Path, output: Path, observe: Observer) -> dict[str, float]:
     """Train on the role train, choose the epoch on val, and write the model folder."""
-    from stages.chest.network import n_parameters
+    from stages.chest.regressor.network import n_parameters
     from stages.core.model.card import InputSize, ModelCard, save_model
 
     data = LabelledFilms.open(films, split)
@@ -85,9 +85,9 @@ def train_network(data: LabelledFilms, params: Params, observe: Observer) -> tup
     """Fit a network to the films of the role train; the epoch with the lowest error on val is kept."""
     import torch
 
-    from stages.chest.inference import predict_input, to_input
-    from stages.chest.loss import wing_loss
-    from stages.chest.network import LandmarkRegressor
+    from stages.chest.regressor.inference import predict_input, to_input
+    from stages.chest.regressor.loss import wing_loss
+    from stages.chest.regressor.network import LandmarkRegressor
     from stages.core.evaluate.errors import film_errors, scaled_errors
     from stages.core.train import runtime, trainer
     from stages.core.train.augment import Photometry, draw_warps, warp_films, warp_points

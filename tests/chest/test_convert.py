@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from stages.chest import convert
-from stages.chest.layout import find_problems, parse_points, read_raw
+from stages.chest.raw.layout import find_problems, parse_points, read_raw
 from stages.core.data.films import FilmSet, pseudonym
 from stages.core.errors import StageError
 from stages.core.stage import Observer

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from stages.chest import evaluate
-from stages.chest.layout import find_problems, read_raw
 from stages.chest.predict import predict_files
+from stages.chest.raw.layout import find_problems, read_raw
 from stages.core.data import tables
 from stages.core.data.films import FilmSet, pseudonym
 from stages.core.data.labels import LabelledFilms

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from stages.chest.loss import wing_loss
+from stages.chest.regressor.loss import wing_loss
 
 WIDTH, CURVATURE = 10.0, 2.0
 

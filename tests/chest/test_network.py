@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from stages.chest.architecture import Architecture
-from stages.chest.network import LandmarkRegressor, n_parameters
+from stages.chest.regressor.architecture import Architecture
+from stages.chest.regressor.network import LandmarkRegressor, n_parameters
 
 DESCRIBED = Architecture(
     film_channels=3, channels=(64, 128, 256, 512), blocks=(2, 2, 2, 2), hidden=(512, 256), dropout=0.5

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from stages.chest import phantom
-from stages.chest.layout import LABEL_SIZE, ROUNDING_CELLS, find_problems, judge_points, read_raw
 from stages.chest.phantom_film import draw_film
 from stages.chest.phantom_shape import chest_points, sample_chest
-from stages.chest.schema import CLASSES
-from stages.chest.structure import GRID_CELLS, LEFT, RIGHT, grid_values, structure_residuals
+from stages.chest.raw.layout import ROUNDING_CELLS, find_problems, judge_points, read_raw
+from stages.chest.raw.structure import GRID_CELLS, grid_values, structure_residuals
+from stages.chest.schema import CLASSES, LABEL_SIZE, LEFT, RIGHT
 from stages.core.data.decode import PHANTOM_MARK
 from stages.core.errors import StageError
 from stages.core.stage import Observer

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stages.chest import split
-from stages.chest.layout import read_given_split, read_raw
+from stages.chest.raw.layout import read_given_split, read_raw
 from stages.core.data.films import FilmSet, pseudonym
 from stages.core.data.split import read_split
 from stages.core.errors import StageError

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.chest import structure
+from stages.chest import schema
+from stages.chest.raw import structure
 from stages.chest.schema import CHEST
 
 offsets = st.lists(st.floats(4, 30), min_size=5, max_size=5)
@@ -34,7 +35,7 @@ def test_structure_round_trip(top, length, tilt, left, right):
 def test_left_is_smaller_x_and_mirror_exchanges_the_offsets():
     left, right = [10, 18, 21, 22, 24], [9, 17, 20, 23, 25]
     points = structure.shape_from_structure([(32, 8)], [(34, 50)], [left], [right])
-    assert (points[0, structure.LEFT, 0] < points[0, structure.RIGHT, 0]).all()
+    assert (points[0, schema.LEFT, 0] < points[0, schema.RIGHT, 0]).all()
     mirrored = (points * [-1, 1] + [63, 0])[:, CHEST.swap]
     _, _, mirrored_left, mirrored_right = structure.structure_from_shape(mirrored)
     np.testing.assert_allclose(mirrored_left[0], right)
@@ -48,8 +49,8 @@ def test_schema_pairs_and_midline():
 
 def test_residuals_name_the_moved_point():
     points = structure.shape_from_structure([(32, 8)], [(32, 48)], [[10] * 5], [[10] * 5])
-    points[0, structure.AXIS_QUARTERS[1]] += [3, 4]
-    points[0, structure.RIGHT[2]] += [1, 2]
+    points[0, schema.AXIS_QUARTERS[1]] += [3, 4]
+    points[0, schema.RIGHT[2]] += [1, 2]
     quarters, along = structure.structure_residuals(points)
     np.testing.assert_allclose(quarters[0], [0, 5, 0], atol=1e-12)
     np.testing.assert_allclose(along[0], [0] * 7 + [2, 0, 0], atol=1e-12)

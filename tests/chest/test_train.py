@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from stages.chest import train
-from stages.chest.inference import TrainedRegressor, predict_input, to_input
-from stages.chest.network import LandmarkRegressor
+from stages.chest.raw.structure import structure_from_shape
+from stages.chest.regressor.inference import TrainedRegressor, predict_input, to_input
+from stages.chest.regressor.network import LandmarkRegressor
 from stages.chest.schema import CHEST
-from stages.chest.structure import structure_from_shape
 from stages.core.data import geometry
 from stages.core.data.films import FilmSet
 from stages.core.data.labels import LabelledFilms
@@ -115,7 +115,7 @@ def test_a_network_of_this_design_learns_where_a_bright_spot_is():
         films = np.exp(-((x - spots[..., :1]) ** 2 + (y - spots[..., 1:]) ** 2) / 60) * 255
         return films.astype(np.uint8), spots
 
-    for _ in range(100):
+    for _ in range(140):
         films, spots = batch(16)
         predicted = network(torch.from_numpy(films).float() / 255)
         loss = (predicted - torch.from_numpy(spots).float()).abs().mean()

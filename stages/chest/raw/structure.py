@@ -14,13 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Where on the axis the perpendiculars stand."""
-TOP, BOTTOM = 0, 1
-AXIS_QUARTERS = (8, 9, 10)
-LEFT = (11, 2, 4, 6, 13)
-RIGHT = (12, 3, 5, 7, 14)
-"""Contour points by level, top to bottom; the mirror partners in the schema are these two, side by side."""
+from stages.chest.schema import AXIS_QUARTERS, BOTTOM, LEFT, LEVELS, RIGHT, TOP
 
 GRID_CELLS = 64
 """The labels were clicked on 64 x 64 thumbnails and stretched to the film's size afterwards."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.chest.architecture import Architecture
-from stages.chest.network import LandmarkRegressor
+from stages.chest.regressor.architecture import Architecture
+from stages.chest.regressor.network import LandmarkRegressor
 from stages.chest.schema import CHEST
 from stages.core.data import geometry
 from stages.core.errors import StageError

@@ -1,8 +1,8 @@
 """The raw layout of the chest data set: what lies where, and what can be wrong with it.
 
-dataset/<class>/<name>.png                    films; the folder is the class
-coordenadas/coordenadas_maestro.csv           no header: index, x1, y1, ..., x15, y15, name without ending
-split.csv                                     optional: filename,split with train, val, test
+dataset/<class>/<name>.png                films; the folder is the class
+coordenadas/coordenadas_maestro.csv       no header: index, x1, y1, ..., x15, y15, name without ending
+split.csv                                 optional: filename,split with train, val, test
 """
 
 from __future__ import annotations
@@ -14,15 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.chest.schema import CHEST, CLASSES
-from stages.chest.structure import (
-    BOTTOM,
-    GRID_CELLS,
-    TOP,
-    grid_values,
-    structure_from_shape,
-    structure_residuals,
-)
+from stages.chest.raw.structure import GRID_CELLS, grid_values, structure_from_shape, structure_residuals
+from stages.chest.schema import BOTTOM, CHEST, CLASSES, LABEL_SIZE, TOP
 from stages.core.errors import StageError
 
 LABEL_FILE = Path("coordenadas") / "coordenadas_maestro.csv"
@@ -30,8 +23,10 @@ FILM_FOLDER = "dataset"
 SPLIT_FILE = "split.csv"
 ENDINGS = (".png", ".jpg", ".jpeg")
 GIVEN_ROLES = ("train", "val", "test")
-LABEL_SIZE = 299
-"""px; the label file speaks of square films of this size, whatever the films are"""
+DEFAULT_NAME = "covid15"
+"""of the data set, where the folder has no dataset.json"""
+FINDINGS = ("off_grid", "off_axis", "off_perpendicular")
+"""what `structure_findings` looks for"""
 ROUNDING_CELLS = 1.5
 """departure from the fourteen degrees of freedom, in cells of the label grid, that rounding explains: the
 greatest in 813 real labels is 1.45"""

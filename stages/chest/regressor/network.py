@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stages.chest.architecture import Architecture
+from stages.chest.regressor.architecture import Architecture
 
 
 class ResidualBlock(nn.Module):
