@@ -120,7 +120,8 @@ def evaluate(
         if not data.is_dir():
             raise StageError(f"--data {data} is not a folder")
         with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
-            result = lane(lane_name).module("evaluate").evaluate_folder(folder, data, Path(scratch), threads)
+            judge = lane(lane_name).module(lane(lane_name).judge)
+            result = judge.evaluate_folder(folder, data, Path(scratch), threads)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         shown = {k: v for k, v in result.items() if isinstance(v, int | float | str)}

@@ -17,6 +17,8 @@ class Lane:
     name: str
     model: Path
     """folder of the model that `evaluate` and `predict` use by default, relative to the checkout"""
+    judge: str = "evaluate"
+    """module that judges a model on any raw folder"""
 
     @property
     def phantom(self) -> str:
@@ -33,7 +35,7 @@ class Lane:
 
 
 LANES = {
-    "spine": Lane("spine", Path("models/spine/heatmap")),
+    "spine": Lane("spine", Path("models/spine/heatmap"), judge="folder"),
     "chest": Lane("chest", Path("models/chest/regressor")),
     "pose": Lane("pose", Path("models/pose/refiner")),
 }

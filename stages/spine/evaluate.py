@@ -18,11 +18,8 @@ from stages.core.evaluate.statistics import Bootstrap, bootstrap_mean, compare_m
 from stages.core.params import StageParams
 from stages.core.stage import Observer, stage_main
 from stages.spine.cobb import ANGLES, cobb_angles, cobb_smape
-from stages.spine.folder import evaluate_folder
 from stages.spine.measures import slips, vertebra_heights
 from stages.spine.schema import LEVELS, SCHEMA
-
-__all__ = ["METHOD", "Params", "evaluate_folder", "run"]
 
 METHOD = "heatmap"
 ERROR = "error_raw_px"
@@ -65,7 +62,7 @@ def run(
     """
     from stages.core.floors.stage import PREDICTED_ROLES, read_predictions
     from stages.core.train import runtime
-    from stages.spine.inference import TrainedHeatmaps
+    from stages.spine.heatmap.inference import TrainedHeatmaps
 
     runtime.prepare("cpu", params.threads, params.seed)
     data = LabelledFilms.open(films, split, audit)

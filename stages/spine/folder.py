@@ -48,7 +48,7 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
         to the points, film by film, and `quarantined`: what was left out and why.
     """
     from stages.core.train import runtime
-    from stages.spine.inference import TrainedHeatmaps
+    from stages.spine.heatmap.inference import TrainedHeatmaps
 
     runtime.prepare("cpu", threads, 0)
     trained = TrainedHeatmaps.open(model, SCHEMA)

@@ -11,7 +11,7 @@ from stages.core.data import geometry
 from stages.core.data.decode import Film, FilmError
 from stages.core.model.prediction import overlay_names, provenance, read_films
 from stages.spine.cobb import ANGLES, cobb_angles, end_vertebrae
-from stages.spine.inference import TrainedHeatmaps
+from stages.spine.heatmap.inference import TrainedHeatmaps
 from stages.spine.overlay import write_overlay
 from stages.spine.schema import LEVELS, SCHEMA
 

@@ -16,14 +16,14 @@ from stages.core.params import StageParams
 from stages.core.stage import Observer, stage_main
 from stages.core.train.augment import Augmentation
 from stages.core.train.plan import Plan
-from stages.spine.architecture import Architecture
+from stages.spine.heatmap.architecture import Architecture
 from stages.spine.schema import SCHEMA
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from stages.core.train.trainer import Batch, Fitted
-    from stages.spine.network import HeatmapNetwork
+    from stages.spine.heatmap.network import HeatmapNetwork
 
 
 LOSSES = ("cross_entropy", "l1_cells")
@@ -65,7 +65,7 @@ def run(
     """Train on the role train, choose the epoch on val, and write the model folder."""
     from stages.core.model.card import InputSize as CardInput
     from stages.core.model.card import ModelCard, save_model
-    from stages.spine.network import n_parameters
+    from stages.spine.heatmap.network import n_parameters
 
     data = LabelledFilms.open(films, split, audit)
     network, fitted = train_network(data, SCHEMA, params, observe)
@@ -101,9 +101,9 @@ def train_network(
     from stages.core.model.codecs import SoftmaxHeatmap
     from stages.core.train import runtime, trainer
     from stages.core.train.augment import Photometry, draw_warps, warp_films, warp_points
-    from stages.spine import loss as losses
-    from stages.spine.inference import predict_input, to_input
-    from stages.spine.network import HeatmapNetwork, as_input
+    from stages.spine.heatmap import loss as losses
+    from stages.spine.heatmap.inference import predict_input, to_input
+    from stages.spine.heatmap.network import HeatmapNetwork, as_input
 
     rows, val = data.trainable("train"), data.trainable("val")
     size = params.input.size

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from stages.core.errors import StageError
-from stages.spine import loss
-from stages.spine.architecture import Architecture
-from stages.spine.network import HeatmapNetwork, as_input, n_parameters
+from stages.spine.heatmap import loss
+from stages.spine.heatmap.architecture import Architecture
+from stages.spine.heatmap.network import HeatmapNetwork, as_input, n_parameters
 
 FILM = (128, 64)
 

@@ -17,8 +17,8 @@ from stages.core.params import load_params
 from stages.core.stage import Observer
 from stages.core.train import trainer
 from stages.spine import train
-from stages.spine.inference import TrainedHeatmaps, predict_input
-from stages.spine.network import HeatmapNetwork
+from stages.spine.heatmap.inference import TrainedHeatmaps, predict_input
+from stages.spine.heatmap.network import HeatmapNetwork
 from stages.spine.schema import SCHEMA, vertebral_schema
 from tests.spine.drawn import small, write_store
 

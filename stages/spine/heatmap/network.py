@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stages.core.data import geometry
 from stages.core.errors import StageError
-from stages.spine.architecture import Architecture
+from stages.spine.heatmap.architecture import Architecture
 
 
 class HeatmapNetwork(nn.Module):

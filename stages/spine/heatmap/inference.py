@@ -13,8 +13,8 @@ from stages.core.data.schema import LandmarkSchema
 from stages.core.errors import StageError
 from stages.core.model.card import ModelCard, load_card, load_weights
 from stages.core.model.codecs import SoftmaxHeatmap
-from stages.spine.architecture import Architecture
-from stages.spine.network import HeatmapNetwork, as_input
+from stages.spine.heatmap.architecture import Architecture
+from stages.spine.heatmap.network import HeatmapNetwork, as_input
 
 BATCH = 32
 
