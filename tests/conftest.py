@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no reason to fail, and a failure should come back.
+settings.register_profile("plumbline", deadline=None, derandomize=True)
+settings.load_profile("plumbline")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -55,7 +55,7 @@ STYLES: dict[str, Style] = {
     "WA": Style(110, 0.03, 0.10, 0.20, 0.08, 25, 1.00, 0.25, 10, 0.0),
     "KR": Style(90, 0.10, 0.24, 0.35, 0.22, 15, 0.95, 0.04, 16, 0.2),
     "JS": Style(115, 0.04, 0.12, 0.35, 0.25, 45, 0.80, 0.10, 12, 0.1),
-    "JB": Style(95, 0.03, 0.14, 0.40, 0.35, 60, 0.75, 0.15, 14, 0.1),
+    "JB": Style(95, 0.03, 0.14, 0.32, 0.35, 45, 0.75, 0.15, 14, 0.1),
 }
 
 
@@ -126,8 +126,9 @@ def dance(body: Body, style: Style, n_frames: int, rng: np.random.Generator) -> 
             body.upper_arm, body.forearm, shoulder, hand, free_elbow - shoulder
         )
         _, knee, ankle = LEGS[side]
-        outward = pelvis @ np.array([sign * 0.25, 0.45, 1.0])
-        pose[:, knee], pose[:, ankle] = _two_bones(body.thigh, body.shin, pose[:, HIPS[side]], foot, outward)
+        hip = pose[:, HIPS[side]]
+        towards = _knee_direction(pelvis, sign, foot - hip)
+        pose[:, knee], pose[:, ankle] = _two_bones(body.thigh, body.shin, hip, foot, towards)
     return pose[margin : margin + n_frames]
 
 
@@ -211,6 +212,13 @@ def _root(
     return root
 
 
+def _knee_direction(pelvis: np.ndarray, sign: int, reach: np.ndarray) -> np.ndarray:
+    """Where a knee points (T, 3): forwards, a little outwards, and upwards where the leg itself is ahead."""
+    forward = pelvis[..., 2]
+    ahead = (forward * reach).sum(1, keepdims=True) / np.linalg.norm(reach, axis=1, keepdims=True)
+    return forward + 0.25 * sign * pelvis[..., 0] + 1.5 * np.maximum(ahead, 0) * pelvis[..., 1]
+
+
 def _two_bones(
     upper: float, lower: float, start: np.ndarray, target: np.ndarray, towards: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -263,7 +271,7 @@ def _arm(
 
 def _deep_bend(style: Style, beat: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """How far (T,) the dancer is bent down to the floor, 0 to 1: one smooth bout, or none."""
-    centre = rng.uniform(beat[0] + 2, beat[-1] - 2)
+    centre = beat[0] + rng.uniform(0.3, 0.7) * (beat[-1] - beat[0])
     if rng.uniform() >= style.floor:
         return np.zeros(len(beat))
     return np.exp(-(np.abs((beat - centre) / rng.uniform(1.0, 1.8)) ** 4))

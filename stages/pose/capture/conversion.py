@@ -11,10 +11,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import multiprocessing
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stages.core.data import tables
 from stages.core.data.films import dataset_name
+from stages.core.data.pool import map_unordered
 from stages.core.errors import StageError
-from stages.core.lifeline import end_with_parent
 from stages.pose.body.frames import Camera, project, root_relative, view_direction, world_to_camera
 from stages.pose.body.skeleton import HIPS, mid
 from stages.pose.capture.annotations import (
@@ -43,9 +41,6 @@ from stages.pose.capture.store import SEQUENCE_SCHEMA, Columns, ShardWriter, wri
 FPS = 60.0
 """AIST++ poses are exactly 60 a second."""
 DEFAULT_DATASET = "aistpp"
-POOL_FROM = 200
-"""Sequences from which on starting processes (seconds) costs less than it saves."""
-
 Progress = Callable[[int, int, str], None]
 
 
@@ -78,7 +73,7 @@ def convert(
 
     Args:
         raw: folder in the layout of AIST++'s annotations.
-        workers: sequences converted at a time, each in a process of its own.
+        workers: processes; 0 is one a core; no effect on the result.
         scratch: finished sequences wait here, under a name that stands for the input and the settings.
         use_splits: whether sequences that the split files do not name are left out.
     Returns:
@@ -90,7 +85,7 @@ def convert(
     scratch = scratch / _fingerprint(annotations, splits, settings)
     scratch.mkdir(parents=True, exist_ok=True)
     work = partial(_convert_one, annotations, splits, settings, scratch)
-    for done, _ in enumerate(_map(work, names, workers), start=1):
+    for done, _ in enumerate(map_unordered(work, names, workers), start=1):
         progress(done, len(names), "sequences")
     good, quarantined = _outcomes(names, scratch)
     if not good:
@@ -110,16 +105,6 @@ def _fingerprint(annotations: Annotations, splits: dict[str, str], settings: Set
         [sorted(annotations.settings.items()), sorted(annotations.ignored), sorted(splits.items())],
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _map(work: Callable[[str], None], names: list[str], workers: int) -> Iterator[None]:
-    if workers == 1 or len(names) < POOL_FROM:
-        yield from map(work, names)
-        return
-    # spawned, not forked: the parent may have threads
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
-        yield from pool.map(work, names, chunksize=4)
 
 
 def _convert_one(

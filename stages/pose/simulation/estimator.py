@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from stages.pose.body.frames import Camera, azimuth_elevation, project, rodrigues, root_relative
-from stages.pose.body.skeleton import ARMS, HEAD, JOINTS, LEGS, LIMBS, N_JOINTS
+from stages.pose.body.skeleton import ARMS, HEAD, HIPS, JOINTS, LEGS, LIMBS, N_JOINTS
 
 
 class _Block(BaseModel):
@@ -222,7 +222,9 @@ def _outliers(settings: Outliers, n: int, rng: np.random.Generator) -> np.ndarra
     """(T, 17) depth errors in metres of the few joints that fly off."""
     size = np.exp(rng.uniform(np.log(0.3), np.log(settings.metres), (n, N_JOINTS)))
     sign = rng.choice([-1.0, 1.0], (n, N_JOINTS))
-    return np.where(rng.uniform(size=(n, N_JOINTS)) < settings.share, sign * size, 0.0)
+    chosen = rng.uniform(size=(n, N_JOINTS)) < settings.share
+    chosen[:, list(HIPS)] = False  # an estimator's poses are centred on the hips, so that these never fly off
+    return np.where(chosen, sign * size, 0.0)
 
 
 def _swapped_order(settings: Swaps, n: int, fps: float, rng: np.random.Generator) -> np.ndarray:

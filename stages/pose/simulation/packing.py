@@ -26,7 +26,7 @@ from stages.pose.simulation.roles import CLIP_SCHEMA, RoleTable, role_counts
 
 ACCEPTED = {
     "sim_mean_abs_dz_cm": (10.0, 12.5),
-    "sim_sd_abs_dz_cm": (11.0, 15.0),
+    "sim_sd_dz_cm": (11.0, 15.0),
     "sim_limb_angle_deg": (16.0, 22.0),
     "sim_pa_mpjpe_mm": (85.0, 110.0),
     "sim_share_removed_by_rotation": (0.25, 0.42),
@@ -183,7 +183,7 @@ class SimulationMeter:
         remaining = measures.after_rotation_abs_dz_cm(predicted, truth)
         means = {
             "sim_mean_abs_dz_cm": depth.mean(),
-            "sim_sd_abs_dz_cm": depth.std(),
+            "sim_sd_dz_cm": 100 * (predicted - truth)[..., 2].std(),
             "sim_limb_angle_deg": measures.limb_angles_deg(predicted, truth).mean(),
             "sim_mpjpe_mm": measures.joint_errors_mm(predicted, truth).mean(),
             "sim_pa_mpjpe_mm": measures.pa_mpjpe_mm(predicted, truth).mean(),
