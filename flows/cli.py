@@ -192,6 +192,15 @@ def rollback(
 
 
 @app.command()
+def snapshot() -> None:
+    """The results table of the README, from the evaluations under reports/."""
+    from flows.snapshot import snapshot as table
+
+    with errors_in_words():
+        typer.echo(table(project_root()))
+
+
+@app.command()
 def up() -> None:
     """Start the Prefect and MLflow UIs on loopback."""
     from flows import services
