@@ -167,15 +167,16 @@ class Result:
     """How a stage ended. Stages that were not begun have none."""
 
     future: Future
+    state: State
     seconds: float
 
     @property
     def outcome(self) -> str:
-        return self.future.state.name or self.future.state.type.name
+        return self.state.name or self.state.type.name
 
     @property
     def failed(self) -> bool:
-        return self.future.state.is_failed() or self.future.state.is_crashed()
+        return self.state.is_failed() or self.state.is_crashed()
 
 
 def _run_all(
@@ -214,7 +215,8 @@ def _run_all(
         if results.keys() == futures.keys():
             return results
         name = finished.get()
-        results[name] = Result(futures[name], time.monotonic() - begun[name])
+        futures[name].wait()  # without it, Prefect asks the server, which may not have heard yet
+        results[name] = Result(futures[name], futures[name].state, time.monotonic() - begun[name])
         if results[name].outcome == "Ran":
             news.notify()
         if results[name].failed:
@@ -230,7 +232,7 @@ def _conclude(graph: dag.Graph, results: Mapping[str, Result]) -> State:
     create_table_artifact(key="stages", table=rows, description="What DVC did with each stage")
     count = Counter(states.values())
     order = [*UP_TO_DATE, *sorted(count.keys() - set(UP_TO_DATE))]
-    summary = f"{len(graph)} stages: " + ", ".join(f"{count[name]} {name}" for name in order if count[name])
+    summary = f"{len(graph)} stage{'s'[: len(graph) > 1]}: " + ", ".join(f"{count[name]} {name}" for name in order if count[name])
     failed = [name for name, result in results.items() if result.failed]
     good = count.keys() <= set(UP_TO_DATE)
     root = project_root()

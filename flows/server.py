@@ -19,6 +19,7 @@ from pathlib import Path
 from flows import services
 from flows.processes import follow_parent
 from stages.core.errors import StageError
+from stages.core.stage import STATE
 
 STARTUP_SECONDS = 120
 """Patience with a starting server: the first start in a checkout also creates its database."""
@@ -40,17 +41,24 @@ def prefect_api(root: Path, temporary: bool = True) -> str:
     if not url and not temporary:
         raise StageError("no Prefect server runs here: start one with `make up`")
     if not url:
-        url = temporary_server()
+        url = temporary_server(root / STATE / "services" / "temporary.log")
         os.environ["PREFECT_UI_URL"] = ""  # it has none: print no links
     os.environ["PREFECT_API_URL"] = url
     return url
 
 
-def temporary_server() -> str:
+def temporary_server(log: Path) -> str:
     """Start a server that lives as long as this process; returns its URL at once. See `wait_until_up`."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as output, socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         command = [sys.executable, "-m", "flows.server", str(listener.fileno()), str(os.getpid())]
-        process = subprocess.Popen(command, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command,
+            pass_fds=[listener.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
         port = listener.getsockname()[1]
     # Registered before Prefect is imported, this runs after Prefect has sent its last events.
     atexit.register(_stop, process)

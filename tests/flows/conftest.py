@@ -20,9 +20,10 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> str:
     """URL of a Prefect server with an empty database, for the whole session."""
     from flows.server import temporary_server, wait_until_up
 
+    home = tmp_path_factory.mktemp("prefect")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-        url = temporary_server()
+        patch.setenv("PREFECT_HOME", str(home))
+        url = temporary_server(home / "server.log")
     wait_until_up(url)
     return url
 
