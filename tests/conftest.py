@@ -12,6 +12,9 @@ from hypothesis import settings
 settings.register_profile("plumbline", deadline=None, derandomize=True)
 settings.load_profile("plumbline")
 
+# Two test workers share the machine; a stage under test sets its own number of threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
