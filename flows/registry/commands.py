@@ -12,8 +12,8 @@ from flows.registry.versions import match, mlflow_client, register
 from flows.registry.wording import outcome
 from stages.core import tracking
 from stages.core.errors import StageError
-from stages.core.model.candidate import Candidate
 from stages.core.params import load_params
+from stages.core.promotion.candidate import Candidate
 
 
 @dataclass(frozen=True)

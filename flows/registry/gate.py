@@ -9,8 +9,8 @@ from pydantic import Field
 
 from flows.registry.wording import compared
 from stages.core.evaluate.statistics import Bootstrap, Comparison, compare
-from stages.core.model.candidate import Candidate
 from stages.core.params import StageParams
+from stages.core.promotion.candidate import Candidate
 
 
 class Policy(StageParams):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.core.errors import StageError
-from stages.core.model.candidate import Candidate, read_candidate
 from stages.core.model.card import folder_digest, load_card
+from stages.core.promotion.candidate import Candidate, read_candidate
 
 SHELF = Path(".plumbline") / "registry"
 _CANDIDATE = "candidate.json"

@@ -12,7 +12,7 @@ from flows.registry.shelf import SHELF, Shelved, shelved
 from flows.registry.wording import description
 from stages.core import tracking
 from stages.core.errors import StageError
-from stages.core.model.candidate import Candidate
+from stages.core.promotion.candidate import Candidate
 from stages.core.tracking.models import find_model, log_model, name_version
 from stages.core.tracking.runs import ensure_experiment, metric_name
 from stages.core.tracking.store import KEY_TAG

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.registry.log import Event, Registered
 from stages.core.evaluate.statistics import Comparison
-from stages.core.model.candidate import Candidate
+from stages.core.promotion.candidate import Candidate
 
 
 def compared(comparison: Comparison, unit: str) -> str:
