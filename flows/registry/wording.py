@@ -37,9 +37,10 @@ def description(candidate: Candidate, registered: Registered, version: int) -> s
     """What MLflow shows beside a version: its figures on the gate set, and what was decided about it last."""
     mean = sum(candidate.errors.values()) / len(candidate.errors)
     floor = candidate.against_floor.floor
+    beaten = "beaten" if candidate.beats_floor else "not beaten beyond doubt"
     said = (
         f"Mean gate error {mean:.4g} {candidate.unit} over {len(candidate.errors)} films; "
-        f"its strongest floor, {floor}, reaches {candidate.floors[floor]:.4g}."
+        f"its strongest floor, {floor}, reaches {candidate.floors[floor]:.4g} and is {beaten}."
     )
     verdict = registered.verdicts.get(version)
     if verdict is not None:

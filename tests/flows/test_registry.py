@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -179,6 +178,11 @@ def test_a_candidate_below_its_floor_is_not_registered(checkout: Checkout) -> No
     assert kinds(checkout) == ["refused"]
     with tracking.connected(checkout.root) as client:
         assert client.search_registered_models() == []
+    checkout.params["profiles"]["demo"] = {"registry": {"require_floor": False}}
+    checkout.write_settings()
+    assert promote(checkout).promoted
+    with tracking.connected(checkout.root) as client:
+        assert "is not beaten beyond doubt" in client.get_model_version("toy-phantom", "1").description
 
 
 def test_another_gate_set_is_not_compared(checkout: Checkout) -> None:
@@ -478,10 +482,9 @@ def test_the_champion_answers_through_mlflow(checkout: Checkout, monkeypatch: py
     assert json.loads(answers["answer"][0])["weights"] == "a"
 
 
-def test_policy_of_the_project(root: Path) -> None:
-    policy = load_params(registry.Policy, root / "params.yaml")
-    assert set(yaml.safe_load((root / "params.yaml").read_text())["registry"]) == set(POLICY)
-    assert policy.require_floor
+@pytest.mark.parametrize("profile", ["cpu", "full"])
+def test_with_real_films_the_floor_has_to_be_beaten(root: Path, profile: str) -> None:
+    assert load_params(registry.Policy, root / "params.yaml", profile).require_floor
 
 
 def lines(commands: list[tuple[str, int]]) -> list[Event]:
