@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from stages.chest import evaluate
+from stages.chest.folder import evaluate_folder
 from stages.chest.predict import predict_files
 from stages.chest.raw.layout import find_problems, read_raw
 from stages.core.data import tables
@@ -156,7 +157,7 @@ def test_folder_evaluation_counts_good_films_and_names_bad_ones(lane: Lane, eval
         target = folder / "dataset" / raw.films[name][0].parent.name / raw.films[name][0].name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(raw.films[name][0], target)
-    answer = evaluate.evaluate_folder(lane.model, folder, tmp_path / "scratch", threads=1)
+    answer = evaluate_folder(lane.model, folder, tmp_path / "scratch", threads=1)
     assert answer["n_films"] == len(names)
     assert answer["n_quarantined"] == 1
     assert answer["quarantined"][0]["reason"] == "not_a_number"

@@ -1,0 +1,102 @@
+"""A trained model on any folder in the raw layout: accuracy and speed on films that no stage has seen."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.chest.raw.inventory import take_inventory
+from stages.chest.raw.layout import DEFAULT_NAME, read_raw
+from stages.chest.schema import CHEST, REPORT_FRAME
+from stages.core.data.convert import ConvertSettings, FilmJob, convert_films
+from stages.core.data.decode import decode_film
+from stages.core.data.films import DatasetInfo, FilmSet, dataset_name
+from stages.core.evaluate.errors import film_errors, scaled_errors
+from stages.core.model.prediction import LIMITS
+from stages.core.stage import Observer
+
+if TYPE_CHECKING:
+    from stages.chest.regressor.inference import TrainedRegressor
+
+TIMED_FILMS = 32
+"""of a folder, to say how long one film takes"""
+
+
+def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dict[str, Any]:
+    """Judge a model on the labelled films of `data`, labels taken as they come.
+
+    Films that cannot be used are listed, not fatal; where none is left, StageError names them all.
+
+    Args:
+        model: folder of chest-train.
+        data: a folder in the raw layout; a split.csv in it is not looked at.
+        scratch: an empty folder for the converted films.
+        threads: native threads.
+    Returns:
+        n_films, mean_px224 and median_px224 with their spread, the same by class, seconds_per_film from the
+        file to the points, film by film, and `quarantined`: what was left out or noted, and why.
+    """
+    from stages.chest.regressor.inference import TrainedRegressor
+    from stages.core.train import runtime
+
+    runtime.prepare("cpu", threads, 0)
+    trained = TrainedRegressor.open(model)
+    inventory = take_inventory(read_raw(data))
+    info = DatasetInfo(dataset_name(data, DEFAULT_NAME), CHEST.lane)
+    # One worker: films are small, and forking a process that has used OpenCV's threads can hang its children.
+    settings = ConvertSettings(trained.stored_size, 1, "quarantine", LIMITS)
+    observe = Observer.quiet(scratch / "work")
+    convert_films(
+        inventory.jobs, inventory.refusals, scratch / "films", info, CHEST.n_points, settings, observe
+    )
+    films = FilmSet.open(scratch / "films")
+    rows = np.arange(len(films))
+    predicted = films.to_raw(trained.predict(films.images), rows)
+    errors = scaled_errors(predicted, films.landmarks_raw, films.sizes_raw, REPORT_FRAME)
+    per_film = film_errors(errors)
+    classes = films.table["group"].to_numpy()
+    with (scratch / "films" / "quarantine.csv").open(encoding="utf-8", newline="") as file:
+        quarantined = list(csv.DictReader(file))
+    by_id = {job.id: job for job in inventory.jobs}
+    return {
+        "n_films": len(films),
+        "n_quarantined": len({entry["file"] for entry in quarantined if entry["action"] != "kept"}),
+        **_spread(per_film),
+        "by_class": {
+            name: {"n_films": int((classes == name).sum()), **_spread(per_film[classes == name])}
+            for name in sorted(set(classes))
+        },
+        "mean_px224_by_landmark": dict(zip(CHEST.names, errors.mean(0).tolist(), strict=True)),
+        "seconds_per_film": seconds_per_film(trained, [by_id[i] for i in films.ids[:TIMED_FILMS]]),
+        "threads": threads,
+        "data": info.name,
+        "trained_on": trained.card.dataset,
+        "model_key": trained.card.key,
+        "quarantined": quarantined,
+    }
+
+
+def _spread(errors: np.ndarray) -> dict[str, float]:
+    return {
+        "mean_px224": float(errors.mean()),
+        "median_px224": float(np.median(errors)),
+        "p10_px224": float(np.percentile(errors, 10)),
+        "p90_px224": float(np.percentile(errors, 90)),
+    }
+
+
+def seconds_per_film(trained: TrainedRegressor, jobs: list[FilmJob]) -> float:
+    """Mean time from a film's file to its points in raw px, one film at a time, after one to warm up."""
+
+    def once(job: FilmJob) -> np.ndarray:
+        return trained.predict_film(decode_film(job.path, LIMITS).pixels)
+
+    once(jobs[0])
+    started = time.perf_counter()
+    for job in jobs:
+        once(job)
+    return (time.perf_counter() - started) / len(jobs)
