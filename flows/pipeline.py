@@ -232,7 +232,9 @@ def _conclude(graph: dag.Graph, results: Mapping[str, Result]) -> State:
     create_table_artifact(key="stages", table=rows, description="What DVC did with each stage")
     count = Counter(states.values())
     order = [*UP_TO_DATE, *sorted(count.keys() - set(UP_TO_DATE))]
-    summary = f"{len(graph)} stage{'s'[: len(graph) > 1]}: " + ", ".join(f"{count[name]} {name}" for name in order if count[name])
+    summary = f"{len(graph)} stage{'s'[: len(graph) > 1]}: " + ", ".join(
+        f"{count[name]} {name}" for name in order if count[name]
+    )
     failed = [name for name, result in results.items() if result.failed]
     good = count.keys() <= set(UP_TO_DATE)
     root = project_root()
