@@ -32,8 +32,8 @@ class Params(StageParams):
 
     Attributes:
         window_s: times of a window's frames relative to the one that is corrected, seconds; 0 among them.
-        row_stride: an epoch sees one row in this many, at random: frames in a row are nearly the same.
-        val_stride: validation looks at every so many rows.
+        samples_per_epoch: drawn evenly over the training rows: frames in a row are nearly the same.
+        val_rows: validation looks at so many rows at most, evenly spread.
         mirror: chance that a sample is mirrored.
         linear_penalty, linear_rows: of the ridge regression that the linear part starts as, and the rows it
             is fitted on.
@@ -46,8 +46,8 @@ class Params(StageParams):
     device: str
     architecture: Architecture
     window_s: tuple[float, ...]
-    row_stride: int = Field(ge=1)
-    val_stride: int = Field(ge=1)
+    samples_per_epoch: int = Field(ge=1)
+    val_rows: int = Field(ge=1)
     mirror: float = Field(ge=0, le=1)
     no_detections: float = Field(ge=0, le=1)
     linear_penalty: float = Field(gt=0)
@@ -76,21 +76,23 @@ def run(params: Params, packed: Path, output: Path, observe: Observer) -> dict[s
     train, val = data.role("train"), data.role("val")
     offsets = frame_offsets(params.window_s, data.fps, data.frame_step)
     network = build_network(params.model_dump()).to(device)
+    n_samples = min(params.samples_per_epoch, len(train))
+    stretch = len(train) / n_samples
     first = linear.fit(train, val, offsets, (params.linear_penalty,), params.linear_rows)
     network.start_from(first.weights, first.constant)
 
     def loss(batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        rows = batch.samples * params.row_stride + batch.rng.integers(
-            0, params.row_stride, len(batch.samples)
+        # each sample is drawn anew from its own stretch of the rows
+        rows = np.sort((batch.samples + batch.rng.uniform(size=len(batch.samples))) * stretch).astype(
+            np.int64
         )
-        rows = np.sort(np.minimum(rows, len(train) - 1))
         window, truth = _augment(read_window(train, rows, offsets), train["gt_pose"][rows], params, batch.rng)
         refined, log_scale = network(*_tensors(window, device))
         parts = losses(refined, log_scale, torch.from_numpy(truth).to(device))
         total = torch.stack([batch.phase.weights[name] * part for name, part in parts.items()]).sum()
         return total, parts
 
-    val_window, val_truth = _fixed_rows(val, params.val_stride, offsets)
+    val_window, val_truth = _fixed_rows(val, params.val_rows, offsets)
 
     def validate() -> dict[str, float]:
         refined, log_scale = network(*_tensors(val_window, device))
@@ -102,7 +104,6 @@ def run(params: Params, packed: Path, output: Path, observe: Observer) -> dict[s
             "val_sim_expected_abs_dz_cm": 100 * float(log_scale.exp().mean()),
         }
 
-    n_samples = -(-len(train) // params.row_stride)
     groups = {"linear": network.linear, "tokens": network.tokens}
     fitted = trainer.fit(network, groups, n_samples, loss, validate, params.fit, params.seed, device, observe)
     save_model(output, network, _card(params, data, train, observe.key))
@@ -138,8 +139,8 @@ def _augment(
     return chosen, np.where(mirrored[:, None, None], mirror_pose(truth), truth)
 
 
-def _fixed_rows(role: PackedRole, stride: int, offsets: np.ndarray) -> tuple[Window, np.ndarray]:
-    rows = np.arange(0, len(role), stride)
+def _fixed_rows(role: PackedRole, max_rows: int, offsets: np.ndarray) -> tuple[Window, np.ndarray]:
+    rows = linear.spread(role, max_rows)
     return read_window(role, rows, offsets), np.asarray(role["gt_pose"][rows])
 
 

@@ -32,6 +32,8 @@ def train_params(**changes: Any) -> train.Params:
         "architecture": {"width": 16, "layers": 1, "heads": 2, "dropout": 0.05},
         "fit": demo["fit"] | {"phases": [phase], "batch_size": 64, "checkpoint_every": 1},
         "linear_penalty": 0.01,
+        "linear_rows": 2000,
+        "samples_per_epoch": 2000,
     }
     return train.Params.model_validate(demo | small | changes)
 
