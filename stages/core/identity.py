@@ -6,11 +6,10 @@ registry version to exactly the inputs that made them. Uses two private names of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from stages.core.errors import StageError
 
@@ -44,18 +43,21 @@ def identity_now(root: Path, stage: str) -> StageIdentity:
         )
 
 
-def identity_locked(root: Path, stage: str) -> StageIdentity | None:
-    """The identity that dvc.lock records for the stage's last good run, or None where it has none."""
+def locked_stages(root: Path) -> dict[str, Any]:
+    """The entries of dvc.lock by stage, read as DVC reads them; empty where there is no dvc.lock.
+
+    Not with PyYAML: DVC writes YAML 1.2, where `1e-05` is a number, and PyYAML would read a string.
+    """
+    from dvc.utils.serialize import load_yaml
+
+    lock = root / "dvc.lock"
+    return load_yaml(str(lock)).get("stages", {}) if lock.is_file() else {}
+
+
+def locked_identity(entry: Mapping[str, Any]) -> StageIdentity:
+    """The identity of a stage's run from its entry in dvc.lock: what `identity_now` said when it ran."""
     from dvc.utils import dict_sha256
 
-    lock = (
-        yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
-        if (root / "dvc.lock").exists()
-        else {}
-    )
-    entry = (lock.get("stages") or {}).get(stage)
-    if entry is None:
-        return None
     cache = {k: entry[k] for k in ("cmd", "deps", "params") if k in entry}
     cache["outs"] = [out["path"] for out in entry.get("outs", [])]
     return StageIdentity(

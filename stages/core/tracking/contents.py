@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from stages.core.identity import identity_locked
+from stages.core.identity import locked_identity, locked_stages
 from stages.core.tracking.journal import Record
 
 
@@ -61,6 +61,10 @@ class Contents:
         configured = Config(str(self.root / ".dvc"), validate=False).get("cache", {}).get("dir")
         return Path(configured) if configured else self.root / ".dvc" / "cache"
 
+    @cached_property
+    def _locked(self) -> dict[str, Any]:
+        return locked_stages(self.root)
+
     def _object(self, md5: str) -> Path:
         return self._cache / "files" / "md5" / md5[:2] / md5[2:]
 
@@ -70,10 +74,9 @@ class Contents:
         if entries:
             newest = max(entries, key=lambda f: f.stat().st_mtime_ns)
             return _hashes(yaml.safe_load(newest.read_text(encoding="utf-8")))
-        locked = identity_locked(self.root, record.stage)
-        if locked is not None and locked.key == record.key:
-            lock = yaml.safe_load((self.root / "dvc.lock").read_text(encoding="utf-8"))
-            return _hashes(lock["stages"][record.stage])
+        entry = self._locked.get(record.stage)
+        if entry is not None and locked_identity(entry).key == record.key:
+            return _hashes(entry)
         return {}
 
     def _same_in_checkout(self, path: str, md5: str) -> dict[str, Path]:

@@ -9,9 +9,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from stages.core.identity import identity_locked
+from stages.core.identity import locked_identity, locked_stages
 from stages.core.params import merge
 from stages.core.tracking.contents import Contents
 from stages.core.tracking.journal import Dependency, Record
@@ -19,25 +17,20 @@ from stages.core.tracking.journal import Dependency, Record
 
 def locked_records(root: Path) -> list[Record]:
     """One record a stage of dvc.lock, producers first, as far as metrics and history can still be read."""
-    lock = root / "dvc.lock"
-    stages = (
-        (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {}) if lock.is_file() else {}
-    )
+    stages, contents = locked_stages(root), Contents(root)
     made_by = {out["path"]: stage for stage, entry in stages.items() for out in entry.get("outs", [])}
     needs = {
         stage: {made_by[d["path"]] for d in entry.get("deps", []) if d["path"] in made_by}
         for stage, entry in stages.items()
     }
-    return [_record(root, stage, stages[stage]) for stage in TopologicalSorter(needs).static_order()]
+    return [_record(contents, stage, stages[stage]) for stage in TopologicalSorter(needs).static_order()]
 
 
-def _record(root: Path, stage: str, entry: Mapping[str, Any]) -> Record:
-    identity = identity_locked(root, stage)
-    assert identity is not None, stage
+def _record(contents: Contents, stage: str, entry: Mapping[str, Any]) -> Record:
+    identity = locked_identity(entry)
     params, profile = _params(entry.get("params", {}).get("params.yaml", {}))
     metrics: dict[str, float | None] = {}
     history: list[dict[str, float | None]] = []
-    contents = Contents(root)
     for out in entry.get("outs", []):
         file = contents.files(out["path"], out["md5"]).get("") if "md5" in out else None
         if file is not None and out["path"].endswith(".json"):

@@ -82,6 +82,7 @@ def _mirror(
     try:
         if records:
             images, notes = _images_allowed(root), StageNotes(_descriptions(root))
+            contents = Contents(root, fresh)
             with connected(root) as client:
                 known = known_keys(client)
                 present = sum(record.key in known for record in records)
@@ -90,7 +91,7 @@ def _mirror(
                         continue
                     try:
                         shown = images or record.params.get("images") is False
-                        log_run(client, Contents(root, fresh), record, notes, shown)
+                        log_run(client, contents, record, notes, shown)
                         added.append(record.stage)
                     except Exception as error:  # tracking must not fail a stage, whatever MLflow raises
                         failed[f"{record.stage} ({record.key[:10]})"] = _first_line(error)

@@ -193,6 +193,7 @@ def _global_uri(uri: str) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """MLflow's and Alembic's running commentary would drown the stage's own lines."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
