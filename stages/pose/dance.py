@@ -201,7 +201,8 @@ def _root(
     weight = 0.5 + 0.22 * _noise(len(beat), 0.5, rng)
     over = weight[:, None] * left_foot + (1 - weight[:, None]) * right_foot
     root = gaussian_filter1d(over, 8, axis=0)
-    squat = (1 - 0.7 * bend) * style.squat * np.maximum(_noise(len(beat), 0.45, rng), 0)
+    dips = np.logaddexp(0, 4 * _noise(len(beat), 0.45, rng) - 2) / 2  # mostly none, now and then deep
+    squat = (1 - 0.7 * bend) * style.squat * dips
     down = style.bounce * 0.5 * (1 + np.cos(2 * np.pi * beat)) + squat
     height = body.ankle + body.leg * (0.975 - np.minimum(down, 0.5))
     for foot in (left_foot, right_foot):
