@@ -21,14 +21,13 @@ def publish(root: Path, promote: bool) -> Iterator[str]:
     from flows import registry
     from stages.core import tracking
 
-    try:
-        yield str(tracking.sync(root))
-        offered = [lane for lane in LANES.values() if promote and (root / lane.candidate).is_file()]
-        for lane in offered:
+    yield str(tracking.sync(root))
+    offered = [lane for lane in LANES.values() if promote and (root / lane.candidate).is_file()]
+    for lane in offered:
+        try:
             yield str(registry.promote(lane.name, root, reason="after a build"))
-    except StageError as error:
-        yield f"registry: {error}"
-    except Exception as error:
-        if os.environ.get("MLFLOW_STRICT") == "1":
-            raise
-        yield f"WARNING: MLflow was not brought up to date ({error}); `plumbline sync` tries again"
+        except Exception as error:  # one lane's trouble, or MLflow's, holds up no other lane
+            if os.environ.get("MLFLOW_STRICT") == "1":
+                raise
+            said = error if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
+            yield f"WARNING: {lane.name} was not offered for promotion: {said}"

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows import registry
+from flows import publishing, registry
+from flows.lanes import Lane
 from flows.registry import commands
 from flows.registry.log import LOG, Event, Registered, append, event, fold, locked, read_log
 from stages.core import tracking
@@ -415,6 +416,22 @@ def test_rollback_says_what_is_possible(checkout: Checkout) -> None:
         registry.rollback("toy", checkout.root)
     assert registry.rollback("toy", checkout.root, to=2).champion == 2
     assert in_mlflow(checkout)[1] == {"champion": 2, "previous": 1, "challenger": 3}
+
+
+def test_trouble_in_one_lane_holds_up_no_other(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(checkout, "a", 4.0)
+    broken = checkout.root / "models/bad/candidate.json"
+    broken.parent.mkdir()
+    broken.write_text("{}")
+    lanes = {name: Lane(name, Path("models") / name / "mean") for name in ("bad", "toy")}
+    monkeypatch.setattr(publishing, "LANES", lanes)
+    monkeypatch.delenv("MLFLOW_STRICT")
+    said = list(publishing.publish(checkout.root, promote=True))
+    assert "bad was not offered for promotion" in said[1]
+    assert said[2] == "toy-phantom: version 1 is champion, the first"
+    monkeypatch.setenv("MLFLOW_STRICT", "1")
+    with pytest.raises(StageError, match="is not a candidate"):
+        list(publishing.publish(checkout.root, promote=True))
 
 
 def test_models_are_found_by_any_name(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
