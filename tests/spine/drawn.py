@@ -104,7 +104,7 @@ def small(epochs: int = 1, **fit: Any) -> train.Params:
     """The demo's parameters on films of 64 x 32 px, for seconds instead of minutes."""
     params = load_params(train.Params, profile="demo")
     phase = params.fit.phases[0].model_copy(update={"epochs": epochs})
-    changed = {"batch_size": 4, "checkpoint_every": 1, "phases": (phase,), **fit}
+    changed = {"batch_size": 4, "ema_decay": 0.5, "checkpoint_every": 1, "phases": (phase,), **fit}
     network = params.network.model_copy(update={"channels": 32, "mixer_layers": 1, "stride": 2, "sigma": 2.0})
     return params.model_copy(
         update={
