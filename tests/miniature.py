@@ -54,12 +54,12 @@ class Miniature:
     def run(self, *command: str, **popen: Any) -> tuple[int, str]:
         """Exit status and all output of `python -m COMMAND`."""
         process = self.start(*command, **popen)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=240)
         return process.returncode, output
 
-    def build(self, **parameters: Any) -> tuple[str, dict[str, str]]:
+    def build(self, track: bool = False, **parameters: Any) -> tuple[str, dict[str, str]]:
         """Run the flow in this process (importing Prefect takes seconds): its state's type and message, and
-        the outcome of each stage as Prefect's API tells it."""
+        the outcome of each stage as Prefect's API tells it. With `track`, it brings MLflow up to date too."""
         from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
         from flows.pipeline import build
@@ -68,6 +68,8 @@ class Miniature:
             patch.chdir(self.root)
             for name in ("PLUMBLINE_TRACK", "PYTHONPATH", "PATH"):
                 patch.setenv(name, self.environment[name])
+            if track:
+                patch.delenv("PLUMBLINE_TRACK")
             with temporary_settings({PREFECT_API_URL: self.api, PREFECT_HOME: self.root / "home"}):
                 state = build(return_state=True, **parameters)
         return f"{state.type.name}: {state.message}", self.outcomes()
@@ -123,11 +125,11 @@ class Miniature:
                 found.append(process)
         return found
 
-    def wait_for(self, *words: str, seconds: float = 60.0) -> list[psutil.Process]:
+    def wait_for(self, *words: str, seconds: float = 120.0) -> list[psutil.Process]:
         """Processes as in `processes`, as soon as there are any."""
         return until(lambda: self.processes(*words), seconds, f"a process with {words}")
 
-    def assert_quiet(self, seconds: float = 5.0) -> None:
+    def assert_quiet(self, seconds: float = 15.0) -> None:
         """No process of this checkout is left, or all end within `seconds`."""
         until(lambda: not self.processes(), seconds, "the end of all processes", self.processes)
 

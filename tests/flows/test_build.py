@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import cloudpickle
+import pytest
 
-from flows import repro
+from flows import publishing, repro
 from tests.miniature import Miniature
 
 ALL = ("source", "left", "right", "merge")
@@ -58,6 +61,30 @@ def test_outcomes_of_failure_repair_flip_and_flip_back(
 
 def _moments(runs: dict[str, dict[str, str]], which: str) -> list[datetime.datetime]:
     return [datetime.datetime.fromisoformat(runs[name][which]) for name in ("left", "right")]
+
+
+def test_what_ran_is_published_once_more_at_the_end_and_only_what_is_whole_is_promoted(
+    miniature: Miniature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Path, bool]] = []
+
+    def record(root: Path, promote: bool) -> Iterator[str]:
+        calls.append((root, promote))
+        yield "MLflow: up to date"
+
+    monkeypatch.setattr(publishing, "publish", record)
+    assert miniature.build(track=True, stages=["source"])[0] == "COMPLETED: 1 stage: 1 Ran"
+    assert calls[-1] == (miniature.root, True)
+    assert set(calls[:-1]) <= {(miniature.root, False)}
+
+    calls.clear()
+    miniature.set("left", fail=True)
+    assert miniature.build(track=True, stages=["left"])[1]["left"] == "Failed"
+    assert {promote for _, promote in calls} <= {False}
+
+    calls.clear()
+    assert miniature.build(track=True, stages=["source"])[1] == {"source": "Unchanged"}
+    assert calls == [], "MLflow was told already"
 
 
 def test_a_served_flow_reaches_the_one_runner_of_its_process() -> None:

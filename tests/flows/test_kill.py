@@ -53,7 +53,7 @@ def test_sigkill_at_a_random_moment(
     chance.choice(miniature.wait_for(*victims)).kill()
     output, _ = flow.communicate(timeout=60)
     assert flow.returncode == (-signal.SIGKILL if victim == "flow" else 1), output
-    miniature.assert_quiet(seconds=15.0)
+    miniature.assert_quiet()
     _assert_resumes(miniature, undisturbed)
 
 
@@ -88,7 +88,7 @@ def test_a_run_cancelled_in_the_ui_leaves_nothing(miniature: Miniature) -> None:
         miniature.wait_for(COMMANDS[0], seconds=120.0)
         miniature.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING"}})
         gone = lambda: not miniature.processes(*COMMANDS, "flows.repro")  # noqa: E731
-        until(gone, 15.0, "the end of the stages", miniature.processes)
+        until(gone, 20.0, "the end of the stages", miniature.processes)
         until(lambda: miniature.flow_run()["state_name"] == "Cancelled", 60.0, "the state")
     finally:
         server.terminate()
