@@ -16,7 +16,9 @@ RELATIVE, ABSOLUTE = 0.25, 0.25
 
 
 def committed(path: Path) -> dict[str, float | None]:
-    shown = subprocess.run(["git", "show", f"HEAD:{path.as_posix()}"], capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        ["git", "show", f"HEAD:{path.as_posix()}"], capture_output=True, text=True, check=True
+    )
     return dict(json.loads(shown.stdout))
 
 
@@ -28,7 +30,9 @@ def differs(name: str, before: float | None, after: float | None, trained: bool)
 
 
 def main() -> None:
-    listed = subprocess.run(["git", "ls-files", "reports/*/*.json"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "reports/*/*.json"], capture_output=True, text=True, check=True
+    )
     paths = [Path(line) for line in listed.stdout.splitlines()]
     if not paths:
         sys.exit("no metrics are committed under reports/")
