@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages.core.errors import StageError
@@ -92,6 +93,14 @@ def test_neighbours_stay_in_the_view_and_skip_what_was_left_out(train_role: Pack
         assert ((got <= wanted) | (got == first)).all()
         inside = np.isin(wanted, train_role["frame"]) & (got == wanted)
         assert inside.mean() > 0.5
+
+
+def test_neighbours_of_a_piece_that_starts_late_stay_in_it() -> None:
+    frames = np.concatenate([np.arange(10), np.arange(50, 60)]).astype(np.int32)
+    views = pd.DataFrame({"id": ["a", "b"], "first_row": [0, 10], "n_rows": [10, 10]})
+    role = PackedRole("val", {"frame": frames}, views)
+    near = role.neighbours(np.array([0, 9, 10, 19]), np.array([-3, 0, 3]))
+    assert near.tolist() == [[0, 0, 3], [6, 9, 9], [10, 10, 13], [16, 19, 19]]
 
 
 def test_a_role_without_rows_is_named(lane: Lane) -> None:
