@@ -98,7 +98,7 @@ def test_two_processes_on_a_store_that_does_not_exist_yet(checkout: Checkout) ->
         subprocess.Popen(command, cwd=checkout.root, env=environment, text=True, stdout=-1, stderr=-1)
         for _ in range(2)
     ]
-    said = [p.communicate(timeout=120) for p in both]
+    said = [p.communicate(timeout=240) for p in both]
     assert [p.returncode for p in both] == [0, 0], said
     assert sorted(out.split(",")[0] for out, _ in said) == ["MLflow: 0 runs added", "MLflow: 3 runs added"]
     assert len(checkout.runs()) == 3
