@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from flows.lanes import LANES
+from flows.services import status
 from stages.core.params import lookup
 
 FREE_BYTES = 5_000_000_000
@@ -122,15 +122,8 @@ def _dvc_locks(root: Path) -> Finding:
 
 
 def _services(root: Path) -> Finding:
-    up = {name: _listens(port) for name, port in (("Prefect", 4200), ("MLflow", 5000))}
-    states = ", ".join(f"{name} UI {'up' if there else 'down'}" for name, there in up.items())
+    states = ", ".join(status(root))
     return Finding("services", True, f"{states} (`make up` starts them; not needed to build)")
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _raw_folders(root: Path) -> list[Finding]:

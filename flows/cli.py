@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -74,13 +73,20 @@ def use(profile: str, spine: Folder = None, chest: Folder = None, pose: Folder =
 @app.command()
 def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages; default all")] = None) -> None:
     """`dvc repro`, then what may not be a stage: journal to MLflow, promotion of the candidates."""
+    from flows import dag
     from flows.publishing import publish
+    from flows.repro import environment
 
     with errors_in_words():
         root = project_root()
-        environment = os.environ | {"PLUMBLINE_TRACK": "journal"}
         dvc = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(targets or [])]
-        code = subprocess.run(dvc, cwd=root, env=environment, check=False).returncode
+        for line in dag.heal(root):
+            console.print(line, soft_wrap=True)
+        with subprocess.Popen(dvc, cwd=root, env=environment()) as process:
+            try:
+                code = process.wait()
+            except KeyboardInterrupt:
+                code = process.wait()  # Ctrl-C reached DVC and its stage too: let DVC release its locks
         for line in publish(root, promote=code == 0):
             console.print(line, soft_wrap=True)
     raise typer.Exit(code)
@@ -102,7 +108,8 @@ def repair() -> None:
 
     with errors_in_words():
         root = project_root()
-        dag.heal(root)
+        for line in dag.heal(root):
+            console.print(line, soft_wrap=True)
         console.print(str(registry.repair(root)), soft_wrap=True)
 
 

@@ -36,6 +36,15 @@ GRACE = 10.0
 TICK = 0.1
 
 
+def environment() -> dict[str, str]:
+    """Environment of a DVC whose stages leave MLflow to the caller.
+
+    DVC starts commands as `python`: that must be this interpreter, also where no one activated it.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return os.environ | {"PATH": path, "PLUMBLINE_TRACK": "journal"}
+
+
 class StoppedError(Exception):
     """The build is being stopped: no further stage begins."""
 
@@ -71,15 +80,13 @@ class Runner:
     def repro(self, root: Path, stage: str) -> Iterator[subprocess.Popen[str]]:
         """A child process that brings `stage` up to date; its stdout carries all output, line by line."""
         command = [sys.executable, "-u", "-m", "flows.repro", stage, str(os.getpid())]
-        # DVC starts commands as `python`: that must be this interpreter, also where no one activated it.
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         with self._guard:
             if self.stopping:
                 raise StoppedError
             process = subprocess.Popen(
                 command,
                 cwd=root,
-                env=os.environ | {"PATH": path, "PLUMBLINE_TRACK": "journal"},
+                env=environment(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
