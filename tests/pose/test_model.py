@@ -250,6 +250,9 @@ def test_figures_agree_with_the_arrays(lane: Lane, evaluation: tuple[Path, dict[
     row = table[(table["id"] == view["id"]) & (table["method"] == "identity")].iloc[0]
     assert row["sim_mean_abs_dz_cm"] == pytest.approx(100 * np.abs(error[..., 2]).mean(), rel=1e-5)
     assert row["sim_mpjpe_mm"] == pytest.approx(1000 * np.linalg.norm(error, axis=-1).mean(), rel=1e-5)
+    refined = table[(table["role"] == "test") & (table["method"] == evaluate.METHOD)]
+    ratio = refined["sim_expected_abs_dz_cm"].mean() / refined["sim_mean_abs_dz_cm"].mean()
+    assert 0.5 < ratio < 2  # in the same unit, and not far off
     joints = pd.read_parquet(evaluation[0] / "per_joint.parquet")
     cameras = joints[(joints["role"] == "test") & (joints["method"] == "identity")]
     mean = np.average(cameras["sim_mean_abs_dz_cm"], weights=cameras["n_frames"])

@@ -71,6 +71,15 @@ def test_dancers_stand_on_the_floor_with_one_foot_at_rest(motion: np.ndarray) ->
     assert np.percentile(slide, 95) < 0.02
 
 
+def test_hands_touch_the_floor_but_never_reach_through_it() -> None:
+    lowest = []
+    for seed in range(20):
+        rng = np.random.default_rng([seed])
+        lowest.append(dance(random_body(rng), STYLES["BR"], 240, rng)[:, [9, 10], 1].min())
+    assert min(lowest) > 0.03
+    assert np.median(lowest) < 0.4
+
+
 def test_limbs_are_rigid_and_of_human_length(motion: np.ndarray) -> None:
     lengths = bone_lengths(motion)
     np.testing.assert_allclose(lengths[:, :8], lengths[:1, :8].repeat(len(lengths), 0), rtol=0.02)
