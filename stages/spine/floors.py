@@ -19,7 +19,7 @@ class Params(FloorParams):
 def run(
     params: Params, films: Path, audit: Path, split: Path, output: Path, observe: Observer
 ) -> dict[str, float]:
-    """Fit the floors on the audited labels; see `floors.stage.run_floors` for what is written and returned."""
+    """Fit the floors on the audited labels; see `floors.stage.run_floors` for what is written."""
     return run_floors(LabelledFilms.open(films, split, audit), SCHEMA, params, output, observe)
 
 

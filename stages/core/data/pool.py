@@ -34,8 +34,9 @@ def map_unordered(
         StageError: where a worker died (mostly: the system ended it for lack of memory); names its items.
     """
     count = worker_count(workers, len(items))
+    # Before the workers fork: a child that ends OpenCV threads which it does not have waits for ever.
+    single_thread()
     if count == 1:
-        single_thread()
         for index, item in enumerate(items):
             yield index, function(item)
         return
@@ -73,4 +74,3 @@ def _start_worker() -> None:
     from stages.core.lifeline import end_with_parent
 
     end_with_parent()
-    single_thread()

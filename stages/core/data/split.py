@@ -54,8 +54,8 @@ def write_split(path: Path, split: pd.DataFrame) -> None:
         raise StageError(f"patients in two roles: {', '.join(torn.index[torn > 1][:10])}")
     if absent := sorted(set(ROLES) - set(split["role"])):
         raise StageError(
-            f"no films in the roles {', '.join(absent)}, of {len(split)} films by {split['patient'].nunique()} "
-            "patients: change the seed or the shares of the split in params.yaml, or add films"
+            f"no films in the roles {', '.join(absent)} ({len(split)} films, {split['patient'].nunique()} patients): "
+            "change the seed or the shares of the split in params.yaml, or add films"
         )
     tables.write_table(path, split.sort_values("id")[["id", "patient", "role"]], SPLIT_SCHEMA)
 
