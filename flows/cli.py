@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -120,6 +121,9 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="where to write the JSON", metavar="FILE")],
     model: Model = None,
     threads: Annotated[int, typer.Option(help="native threads")] = 2,
+    clicks: Annotated[
+        int | None, typer.Option(help="of an imagined user on the worst point (spine; default 5)", min=0)
+    ] = None,
 ) -> None:
     """Measure a model on any folder of labelled films or motion capture."""
     with errors_in_words():
@@ -127,8 +131,9 @@ def evaluate(
         if not data.is_dir():
             raise StageError(f"--data {data} is not a folder")
         with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
-            judge = lane(lane_name).module(lane(lane_name).judge)
-            result = judge.evaluate_folder(folder, data, Path(scratch), threads)
+            judge = lane(lane_name).module(lane(lane_name).judge).evaluate_folder
+            told = _told(judge, lane_name, clicks=clicks)
+            result = judge(folder, data, Path(scratch), threads, **told)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
         shown = {k: v for k, v in result.items() if isinstance(v, int | float | str)}
@@ -145,6 +150,12 @@ def predict(
     allow_phantom: Annotated[
         bool, typer.Option(help="let a phantom-trained model answer on a person's film")
     ] = False,
+    hint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="a point you are sure of, in px of the film (spine; repeat it)", metavar="POINT=X,Y"
+        ),
+    ] = None,
 ) -> None:
     """Landmarks of films nobody labelled: JSON and a picture each. Research use only."""
     with errors_in_words():
@@ -152,9 +163,20 @@ def predict(
         if absent := [str(f) for f in files if not f.exists()]:
             raise StageError(f"no such files: {', '.join(absent)}")
         out.mkdir(parents=True, exist_ok=True)
-        answers = lane(lane_name).module("predict").predict_files(folder, files, out, allow_phantom)
+        predict_files = lane(lane_name).module("predict").predict_files
+        answers = predict_files(
+            folder, files, out, allow_phantom, **_told(predict_files, lane_name, hints=hint)
+        )
         (out / "predictions.json").write_text(json.dumps(answers, indent=2) + "\n", encoding="utf-8")
         console.print(f"{len(answers)} answers in {out / 'predictions.json'}", soft_wrap=True)
+
+
+def _told(function: Callable[..., Any], lane_name: str, **options: object) -> dict[str, Any]:
+    """The options that were given; an error where the lane's function does not know them."""
+    told = {name: value for name, value in options.items() if value is not None}
+    if strange := sorted(told.keys() - inspect.signature(function).parameters.keys()):
+        raise StageError(f"the lane {lane_name} has no {', '.join(strange)}: leave that option out")
+    return told
 
 
 def _model_folder(lane_name: str, model: str | None) -> Path:

@@ -35,7 +35,7 @@ class Lane:
 
 
 LANES = {
-    "spine": Lane("spine", Path("models/spine/heatmap"), judge="folder"),
+    "spine": Lane("spine", Path("models/spine/system"), judge="folder"),
     "chest": Lane("chest", Path("models/chest/regressor"), judge="folder"),
     "pose": Lane("pose", Path("models/pose/refiner")),
 }

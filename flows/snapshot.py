@@ -30,7 +30,7 @@ class Headline:
 
 HEADLINES = {
     "spine": Headline(
-        "mre_raw_px@0", "mre_raw_px_low", "mre_raw_px_high", "{}_mre_raw_px", "raw px", "{n_films} films"
+        "mre_raw_px", "mre_raw_px_low", "mre_raw_px_high", "{}_mre_raw_px", "raw px", "{n_films} films"
     ),
     "chest": Headline(
         "mean_px224", "mean_px224_low", "mean_px224_high", "{}_mean_px224", "px at 224", "{n_films} films"
@@ -46,10 +46,37 @@ HEADLINES = {
 }
 
 
+CLICKS = (0, 1, 2, 3, 5, 10)
+COURSES = {
+    "": "Refiner",
+    "_loop": "with Detector and Corrector",
+    "_manual": "clicked points corrected by hand",
+}
+"""ending of a metric mre_raw_px...@K -> what it is called"""
+
+
 def snapshot(root: Path) -> str:
-    """A Markdown table of every lane that has been evaluated: the model, and each floor paired with it."""
+    """Markdown tables: every evaluated lane's model with each floor paired with it, and what clicks are worth."""
     rows = [row for lane in LANES for row in _rows(root, lane)]
-    return "\n".join([HEADER, RULE, *rows])
+    return "\n".join([HEADER, RULE, *rows, *_clicks(root)])
+
+
+def _clicks(root: Path) -> Iterator[str]:
+    """Mean error of the spine lane's test films after clicks of an oracle user on the worst point."""
+    file = root / "reports" / "spine" / "evaluate.json"
+    metrics = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    shown = [count for count in CLICKS if f"mre_raw_px@{count}" in metrics]
+    if not shown:
+        return
+    yield ""
+    yield f"| spine, raw px after clicks | {' | '.join(map(str, shown))} |"
+    yield f"|---|{'---|' * len(shown)}"
+    for ending, title in COURSES.items():
+        cells = [f"{metrics[f'mre_raw_px{ending}@{count}']:.1f}" for count in shown]
+        yield f"| {title} | {' | '.join(cells)} |"
+    for ending in ("", "_loop"):
+        cells = [f"{100 * metrics[f'slipped_share{ending}@{count}']:.0f} %" for count in shown]
+        yield f"| films displaced by over half a vertebra, {COURSES[ending]} | {' | '.join(cells)} |"
 
 
 def _rows(root: Path, lane: str) -> Iterator[str]:

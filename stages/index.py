@@ -94,7 +94,7 @@ def _data_words(summary: Summary) -> str:
 def _overview_row(link: str, summary: Summary) -> list[Child | Cell]:
     """The model beside the strongest of the methods that it was compared with."""
     model = next((m for m in summary.methods if m.is_model), None)
-    floors = [m for m in summary.methods if m.verdict and math.isfinite(m.error.value)]
+    floors = [m for m in summary.methods if m.verdict and not m.is_model and math.isfinite(m.error.value)]
     strongest = min(floors, key=lambda m: m.error.value, default=None)
     return [
         tag("a", summary.title, href=link),

@@ -117,6 +117,7 @@ class Evaluating:
         shape: (K, 2) raw px, the label of every film but for a shift.
         monitored: column of the history.
         judge, columns: what gives the rows of per_film.parquet, and the columns that are the lane's own.
+        parts: methods that are as far off as the model and compared with it, for example a part of it.
     """
 
     schema: LandmarkSchema
@@ -126,6 +127,7 @@ class Evaluating:
     error: str
     judge: Judge
     columns: list[pa.Field]
+    parts: tuple[str, ...] = ()
 
 
 def write_evaluated_films(
@@ -182,13 +184,13 @@ def _write_evaluation(
     data = LabelledFilms.open(found.films, found.split)
     rows = data.rows("gate", "test")
     per_film, per_point = [], []
-    for method in (lane.model, *FLOORS):
+    for method in (lane.model, *lane.parts, *FLOORS):
         truth = np.nan_to_num(data.landmarks_raw[rows].astype(float), nan=5.0)
-        predicted = truth + rng.normal(0, model_error if method == lane.model else 20.0, truth.shape)
+        predicted = truth + rng.normal(0, 20.0 if method in FLOORS else model_error, truth.shape)
         per_film.append(lane.judge(data, rows, method, predicted))
         per_point.append(errors.point_table(data, rows, method, predicted))
     cases = pd.concat(per_film)
     errors.write_tables(found.evaluation, cases, pd.concat(per_point), lane.columns)
-    pairs = [(lane.model, floor) for floor in FLOORS]
+    pairs = [(lane.model, other) for other in (*lane.parts, *FLOORS)]
     compared = statistics.compare_methods(cases, pairs, lane.error, ["test", "gate"], BOOTSTRAP, 1)
     statistics.write_comparison(found.evaluation / "comparison.csv", compared)

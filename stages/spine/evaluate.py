@@ -1,4 +1,4 @@
-"""Stage spine-evaluate: the network's errors beside its floors', paired, with intervals over patients."""
+"""Stage spine-evaluate: the system's errors beside its floors', with clicks and without, paired, with intervals."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from pydantic import Field
 
 from stages.core.data import tables
 from stages.core.data.labels import LabelledFilms
@@ -21,7 +22,8 @@ from stages.spine.cobb import ANGLES, cobb_angles, cobb_smape
 from stages.spine.measures import slips, vertebra_heights
 from stages.spine.schema import LEVELS, SCHEMA
 
-METHOD = "heatmap"
+METHOD, FIRST = "system", "refiner"
+"""The whole system's answer, and the Refiner's own before the loop"""
 ERROR = "error_raw_px"
 FILM_COLUMNS = [
     tables.column("error_model_px", pa.float32(), "model px"),
@@ -38,6 +40,8 @@ class Params(StageParams):
     section: ClassVar[str] = "spine.evaluate"
     seed: int
     threads: int
+    clicks: int = Field(ge=0)
+    targets_raw_px: tuple[float, ...]
     bootstrap: Bootstrap
 
 
@@ -51,38 +55,55 @@ def run(
     output: Path,
     observe: Observer,
 ) -> dict[str, float]:
-    """Write the evaluation folder: per_film.parquet, per_point.parquet, comparison.csv.
+    """Write the evaluation folder.
 
-    Every film of the roles val, gate and test is judged by every method; films with suspect labels count,
-    and are also summed up apart.
+    per_film.parquet, per_point.parquet, comparison.csv: every film of the roles val, gate and test by every
+    method, without clicks. clicks.parquet: the test films after 0 to `clicks` clicks, by method.
+    rounds.csv: what each round of the loop fixed and broke. risk.csv: how well the Detector and the Refiner's
+    own confidence find wrong points.
 
     Returns:
-        Metrics of the network on the test films; those of val and gate with the role's name before them, and
-        those of the floors with the floor's.
+        Metrics of the system on the test films; those of val and gate with the role's name before them, and
+        those of other methods with the method's.
     """
     from stages.core.floors.stage import PREDICTED_ROLES, read_predictions
     from stages.core.train import runtime
-    from stages.spine.heatmap.inference import TrainedHeatmaps
+    from stages.spine.looping.session import interactive, risk_table
+    from stages.spine.looping.system import System
 
     runtime.prepare("cpu", params.threads, params.seed)
     data = LabelledFilms.open(films, split, audit)
-    trained = TrainedHeatmaps.open(model, SCHEMA)
-    if trained.card.split_sha256 != split_digest(read_split(split)):
+    system = System.open(model, SCHEMA)
+    if system.card.split_sha256 != split_digest(read_split(split)):
         raise StageError(
             f"{model} was trained on another split than {split}: run `dvc repro` to train it again"
         )
     rows = data.rows(*PREDICTED_ROLES)
-    predicted = {METHOD: data.films.to_raw(trained.predict(data.films.images[rows]), rows)}
+    answer = system.predict(np.asarray(data.films.images[rows]))
     observe.progress(len(rows), len(rows), "films")
+    predicted = {
+        METHOD: data.films.to_raw(answer.points, rows),
+        FIRST: data.films.to_raw(answer.first, rows),
+    }
     predicted |= read_predictions(floors, data, rows)
 
     per_film = pd.concat([judge(data, rows, method, points) for method, points in predicted.items()])
     per_point = pd.concat([point_table(data, rows, method, points) for method, points in predicted.items()])
     write_tables(output, per_film, per_point, FILM_COLUMNS)
-    pairs = [(METHOD, floor) for floor in predicted if floor != METHOD]
+    pairs = [(METHOD, other) for other in predicted if other != METHOD]
     comparison = compare_methods(per_film, pairs, ERROR, PREDICTED_ROLES, params.bootstrap, params.seed)
     write_comparison(output / "comparison.csv", comparison)
-    return summarise(per_film, per_point, params)
+
+    test = data.rows("test")
+    session = interactive(system, data, test, params.clicks, params.targets_raw_px)
+    session.write(output)
+    risk = risk_table(system, data, test)
+    risk.to_csv(output / "risk.csv", index=False, lineterminator="\n")
+    return (
+        summarise(per_film, per_point, params)
+        | session.metrics
+        | {f"risk_{name}": float(value) for name, value in risk.set_index("name")["value"].items()}
+    )
 
 
 def judge(data: LabelledFilms, rows: np.ndarray, method: str, predicted_raw: np.ndarray) -> pd.DataFrame:
@@ -102,7 +123,7 @@ def judge(data: LabelledFilms, rows: np.ndarray, method: str, predicted_raw: np.
 
 
 def summarise(per_film: pd.DataFrame, per_point: pd.DataFrame, params: Params) -> dict[str, float]:
-    """Flat metrics; `mre_raw_px@0` is the mean radial error without any click by a user."""
+    """Flat metrics without any click by a user."""
     metrics: dict[str, float] = {}
     for (method, role), table in per_film.groupby(["method", "role"]):
         own = summarise_films(table)
@@ -110,7 +131,7 @@ def summarise(per_film: pd.DataFrame, per_point: pd.DataFrame, params: Params) -
         if method == METHOD:
             metrics |= {f"{prefix}{name}": value for name, value in own.items()}
         else:
-            metrics[f"{prefix}{method}_mre_raw_px"] = own["mre_raw_px@0"]
+            metrics[f"{prefix}{method}_mre_raw_px"] = own["mre_raw_px"]
             metrics[f"{prefix}{method}_cobb_smape"] = own["cobb_smape"]
     test = per_film[(per_film["method"] == METHOD) & (per_film["role"] == "test")]
     interval = bootstrap_mean(test[ERROR], test["patient"], params.bootstrap, params.seed)
@@ -131,7 +152,7 @@ def summarise_films(table: pd.DataFrame) -> dict[str, float]:
     )
     metrics = {
         "n_films": len(table),
-        "mre_raw_px@0": error.mean(),
+        "mre_raw_px": error.mean(),
         "median_raw_px": error.median(),
         "p10_raw_px": error.quantile(0.1),
         "p90_raw_px": error.quantile(0.9),

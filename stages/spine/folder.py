@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.core.data import geometry
 from stages.core.data.convert import ConvertSettings, FilmJob, convert_films
 from stages.core.data.decode import decode_film
 from stages.core.data.films import DatasetInfo, FilmSet, dataset_name
@@ -24,12 +23,16 @@ from stages.spine.layout import find_root, list_films
 from stages.spine.measures import slips
 from stages.spine.schema import SCHEMA
 
+if TYPE_CHECKING:
+    from stages.spine.looping.system import System
+
 REFERENCE_FRAME = (512, 256)
 """height and width of the frame in which the reference code reports errors"""
 TIMED_FILMS = 16
+TARGETS_RAW_PX = (20.0, 30.0, 40.0)
 
 
-def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dict[str, Any]:
+def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int, clicks: int = 5) -> dict[str, Any]:
     """Judge a model on the labelled films of `data` (training/, test/ or both).
 
     Labels are taken as they come, which is what published figures do; `audited` figures take them after the
@@ -38,29 +41,34 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
     Films that cannot be used are listed, not fatal; where none is left, StageError names them all.
 
     Args:
-        model: folder of spine-train.
+        model: folder of spine-system.
         data: a folder in the AASCE layout.
         scratch: an empty folder for the converted films.
         threads: native threads.
+        clicks: of the oracle user.
     Returns:
-        n_films, mre_raw_px@0 (no clicks) with its spread and directions, cobb_smape against `cobb_reference`
-        ("angles.csv" where the folder has one for every film, else "labels"), seconds_per_film from the file
-        to the points, film by film, and `quarantined`: what was left out and why.
+        n_films; mre_raw_px@K of the Refiner alone and mre_raw_px_loop@K with Detector and Corrector after K
+        clicks on the worst point, clicked points at the label; noc and fr for each target; the spread and the
+        directions of the system's error without clicks; cobb_smape against `cobb_reference` ("angles.csv"
+        where the folder has one for every film, else "labels"); seconds_per_film from the file to the points,
+        film by film; and `quarantined`: what was left out and why.
     """
     from stages.core.train import runtime
-    from stages.spine.heatmap.inference import TrainedHeatmaps
+    from stages.spine.looping.session import click_metrics, courses
+    from stages.spine.looping.system import System
 
     runtime.prepare("cpu", threads, 0)
-    trained = TrainedHeatmaps.open(model, SCHEMA)
+    system = System.open(model, SCHEMA)
     jobs, refusals = take_inventory(list_films(data))
     info = DatasetInfo(dataset_name(find_root(data), DEFAULT_NAME), SCHEMA.lane)
-    settings = ConvertSettings(trained.input_size, threads, "quarantine", LIMITS)
+    settings = ConvertSettings(system.model_size, threads, "quarantine", LIMITS)
     convert_films(
         jobs, refusals, scratch / "films", info, SCHEMA.n_points, settings, Observer.quiet(scratch / "work")
     )
     films = FilmSet.open(scratch / "films")
     rows = np.arange(len(films))
-    predicted = films.to_raw(trained.predict(films.images), rows)
+    answer = system.predict(films.images)
+    predicted = films.to_raw(answer.points, rows)
     truth, heights = films.landmarks_raw.astype(np.float64), films.sizes_raw[:, 1]
 
     per_film = film_errors(radial_errors(predicted, truth))
@@ -75,13 +83,14 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
     return {
         "n_films": len(films),
         "n_quarantined": len({entry["file"] for entry in quarantined if entry["action"] != "kept"}),
-        "mre_raw_px@0": float(per_film.mean()),
+        **click_metrics(courses(system, films, truth, clicks), films, truth, TARGETS_RAW_PX),
+        "mre_raw_px": float(per_film.mean()),
         "median_raw_px": float(np.median(per_film)),
         "p10_raw_px": float(np.percentile(per_film, 10)),
         "p90_raw_px": float(np.percentile(per_film, 90)),
         "n_repaired": int((audited != truth).any((1, 2)).sum()),
         "n_not_trusted": int((~trusted).sum()),
-        "audited_mre_raw_px@0": float(audited_errors[trusted].mean()) if trusted.any() else None,
+        "audited_mre_raw_px": float(audited_errors[trusted].mean()) if trusted.any() else None,
         "mre_px512x256": float(scaled_errors(predicted, truth, films.sizes_raw, REFERENCE_FRAME).mean()),
         "dx_raw_px": float(np.abs(predicted - truth)[..., 0].mean()),
         "dy_raw_px": float(np.abs(predicted - truth)[..., 1].mean()),
@@ -89,11 +98,11 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
         "cobb_smape": cobb_smape(angles, label_angles if published is None else published),
         "cobb_reference": "labels" if published is None else "angles.csv",
         "cobb_smape_of_labels": cobb_smape(angles, label_angles),
-        "seconds_per_film": seconds_per_film(trained, [by_id[i] for i in films.ids[:TIMED_FILMS]]),
+        "seconds_per_film": seconds_per_film(system, [by_id[i] for i in films.ids[:TIMED_FILMS]]),
         "threads": threads,
         "data": info.name,
-        "trained_on": trained.card.dataset,
-        "model_key": trained.card.key,
+        "trained_on": system.card.dataset,
+        "model_key": system.card.key,
         "quarantined": quarantined,
     }
 
@@ -126,13 +135,11 @@ def published_angles(data: Path, ids: np.ndarray) -> np.ndarray | None:
     return np.array([found[i] for i in ids])
 
 
-def seconds_per_film(trained: Any, jobs: list[FilmJob]) -> float:
+def seconds_per_film(system: System, jobs: list[FilmJob]) -> float:
     """Mean time from a film's file to its points in raw px, one film at a time, after one to warm up."""
 
     def once(job: FilmJob) -> np.ndarray:
-        pixels = decode_film(job.path, LIMITS).pixels
-        points = trained.predict(geometry.resize(pixels, trained.input_size)[None])
-        return geometry.apply(geometry.resize_matrix(trained.input_size, pixels.shape), points)
+        return system.predict(decode_film(job.path, LIMITS).pixels[None]).points
 
     once(jobs[0])
     started = time.perf_counter()

@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.core.data import geometry
 from stages.core.data.decode import Film, FilmError
+from stages.core.errors import StageError
 from stages.core.model.prediction import overlay_names, provenance, read_films
 from stages.spine.cobb import ANGLES, cobb_angles, end_vertebrae
-from stages.spine.heatmap.inference import TrainedHeatmaps
+from stages.spine.hints_text import parse_hints
+from stages.spine.looping.system import Answer, System
 from stages.spine.overlay import write_overlay
 from stages.spine.schema import LEVELS, SCHEMA
 
+WARNINGS = {
+    "upside_down": "the film seems to be upside down: turn it by 180 degrees",
+    "sideways": "the film seems to lie on its side: turn it by 90 degrees",
+    "negative": "the film seems to be a negative: invert its grey values",
+    "unlike": "the film is unlike the training set (a frontal film of the whole spine was expected): "
+    "the answer is not to be trusted",
+}
+
 
 def predict_files(
-    model: Path, files: list[Path], out: Path, allow_phantom: bool = False
+    model: Path, files: list[Path], out: Path, allow_phantom: bool = False, hints: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """Predict films one by one.
 
     Args:
-        model: folder of spine-train.
-        files: JPEG, PNG or TIFF, 8 or 16 bits, grey or colour; frontal, upright, of the whole spine.
+        model: folder of spine-system.
+        files: JPEG, PNG, TIFF or DICOM, 8 to 16 bits, grey or colour; frontal, upright, of the whole spine.
         out: folder for the overlays; created.
         allow_phantom: let a model that was trained on phantoms read a person's film.
+        hints: points that the user is sure of, `POINT=X,Y` in px of the file; for one film only.
     Returns:
-        One answer a file, ready for JSON: size and landmarks in px of the file, Cobb angles in degrees, the
-        overlay's name and where the model comes from; or `error` with a reason where a file is no film.
+        One answer a file, ready for JSON: size and landmarks in px of the file, each with the error that is to
+        be expected, Cobb angles in degrees, warnings, the overlay's name and where the model comes from; or
+        `error` with a reason where a file is no film.
     Raises:
-        StageError: no file is a film, or a phantom's model met a person's film.
+        StageError: no file is a film, a phantom's model met a person's film, or hints that cannot be used.
     """
-    trained = TrainedHeatmaps.open(model, SCHEMA)
-    films = read_films(trained.card, files, allow_phantom)
+    system = System.open(model, SCHEMA)
+    films = read_films(system.card, files, allow_phantom)
+    if hints and len(films) != 1:
+        raise StageError(f"hints belong to one film, but there are {len(films)}: name a single file")
     names = overlay_names(list(films))
     out.mkdir(parents=True, exist_ok=True)
     answers: list[dict[str, Any]] = []
@@ -41,33 +55,61 @@ def predict_files(
         if isinstance(film, FilmError):
             answers.append({"file": str(file), "error": {"reason": film.reason, "detail": film.detail}})
             continue
-        points = predict_film(trained, film)
-        answer = describe(points, film.pixels.shape)
+        told = hint_array(hints, film)
+        found = system.predict(film.pixels[None], told[None])
+        answer = describe(found, told, film)
+        if (verdict := system.likeness.judge(film.pixels)).unlike:
+            answer["warnings"] = [WARNINGS[verdict.kind]]
+        points = found.points[0]
         write_overlay(out / names[file], film.pixels, points, answer["cobb_degrees"]["major"])
         source: dict[str, Any] = {"file": str(file), "overlay": names[file], "phantom": film.phantom}
-        answers.append({**source, **answer, "model": provenance(trained.card)})
+        answers.append({**source, **answer, "model": provenance(system.card)})
     return answers
 
 
-def predict_film(trained: TrainedHeatmaps, film: Film) -> np.ndarray:
-    """(K, 2) points in px of the film."""
-    size = trained.input_size
-    points = trained.predict(geometry.resize(film.pixels, size)[None])[0]
-    return geometry.apply(geometry.resize_matrix(size, film.pixels.shape), points)
+def hint_array(hints: Sequence[str], film: Film) -> np.ndarray:
+    """(K, 2) hints in px of the film, NaN where there is none."""
+    told = np.full((SCHEMA.n_points, 2), np.nan)
+    height, width = film.pixels.shape
+    for index, place in parse_hints(hints, (height, width)).items():
+        told[index] = place
+    return told
 
 
-def describe(points: np.ndarray, size: tuple[int, ...]) -> dict[str, Any]:
-    """Points (K, 2) of a film of `size` (height, width) as JSON values, with what follows from them."""
-    height, width = size
+def describe(found: Answer, told: np.ndarray, film: Film) -> dict[str, Any]:
+    """The answer for one film as JSON values, with what follows from it; mm only where the file has a spacing."""
+    points, expected = found.points[0], found.expected_error[0]
+    height, width = film.pixels.shape
     upper, lower = end_vertebrae(points)
     angles = cobb_angles(points, height)
-    return {
+    landmarks = []
+    for i, name in enumerate(SCHEMA.names):
+        entry: dict[str, Any] = {
+            "name": name,
+            "x": round(float(points[i, 0]), 2),
+            "y": round(float(points[i, 1]), 2),
+            "expected_error_raw_px": round(float(expected[i]), 2),
+            "probability_wrong": round(float(found.wrong[0, i]), 3),
+        }
+        if film.spacing_mm is not None:
+            vertical, across = film.spacing_mm
+            entry["expected_error_mm"] = round(float(expected[i]) * (vertical + across) / 2, 2)
+        if np.isfinite(told[i]).all():
+            entry["hint"] = True
+        landmarks.append(entry)
+    answer = {
         "width": width,
         "height": height,
-        "landmarks": [
-            {"name": name, "x": round(float(x), 2), "y": round(float(y), 2)}
-            for name, (x, y) in zip(SCHEMA.names, points, strict=True)
-        ],
+        "landmarks": landmarks,
+        "expected_error_raw_px": round(float(expected.mean()), 2),
         "cobb_degrees": {angle: round(float(a), 2) for angle, a in zip(ANGLES, angles, strict=True)},
         "end_vertebrae": {"upper": LEVELS[upper], "lower": LEVELS[lower]},
+        "warnings": [],
     }
+    if film.spacing_mm is not None:
+        answer["spacing_mm"] = {
+            "vertical": film.spacing_mm[0],
+            "horizontal": film.spacing_mm[1],
+            "source": film.spacing_source,
+        }
+    return answer

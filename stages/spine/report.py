@@ -1,4 +1,4 @@
-"""Stage spine-report: one page that says whether the network is any good, and where it fails."""
+"""Stage spine-report: one page that says whether the system is any good, where it fails, and what helps it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from stages.core.report import film_sections, sections
@@ -19,15 +20,22 @@ from stages.core.report.page import Page, beside, grid, note, picture, stack, ta
 from stages.core.report.wording import Estimate, count, figure, with_interval
 from stages.core.stage import Observer, stage_main
 from stages.spine.cobb import ANGLES, cobb_smape
+from stages.spine.report_clicks import add_clicks
 from stages.spine.report_labels import add_labels
+from stages.spine.report_loop import LoopEvidence, add_loop, loop_tiles, measured_claims
+from stages.spine.report_risk import add_risk
 from stages.spine.schema import LEVELS, SCHEMA
 
 LANE = FilmLane(
     title="Spine",
     subtitle="The four corners of each vertebra from T1 to L5 on frontal films (68 points)",
     schema=SCHEMA,
-    models=("heatmap",),
-    titles={"heatmap": "heatmap network", **film_report.FLOOR_TITLES},
+    models=("system", "refiner"),
+    titles={
+        "system": "Refiner, Detector, Corrector",
+        "refiner": "Refiner alone",
+        **film_report.FLOOR_TITLES,
+    },
     error="error_raw_px",
     unit="raw px",
     monitored="val_error_raw_px",
@@ -59,6 +67,65 @@ CLAIMS = (
         "what a constant reaches",
     ),
     Claim(
+        "Mean radial error after 5 clicks",
+        "17.7 raw px",
+        "MICCAI 2022 code: 128 official AASCE test films",
+        17.67,
+        "clicks_5",
+        "from 58.6 without clicks; 47.0 by hand",
+    ),
+    Claim(
+        "Mean radial error after 5 clicks",
+        "34.4 raw px",
+        "public re-run of the code: 127 films",
+        34.41,
+        "clicks_5",
+        "from 50.8 without clicks; 40.1 by hand",
+    ),
+    Claim(
+        "Change of the mean radial error by Detector and Corrector",
+        "−19 %",
+        "KeyBot paper, abstract: against the best method before it",
+        -19.0,
+        "relative_change",
+        "here: against the Refiner alone, without clicks",
+    ),
+    Claim(
+        "Mean radial error, Refiner alone, then with Detector and Corrector",
+        "3.2 mm, then 1.4 mm",
+        "system description",
+        remark="the films carry no pixel spacing: its mm cannot be checked, nor meant; it says 1.4 mm "
+        "once without clicks, once after three",
+    ),
+    Claim(
+        "Wrong points put right after one, two, three rounds",
+        "58, 78, 85 %",
+        "system description",
+        remark="reckoned from its precision and recall, not measured; leaves out right points that a round "
+        "puts wrong: the loop's table counts both",
+    ),
+    Claim(
+        "Points that the Detector judges rightly",
+        "85 %",
+        "system description",
+        remark="18.75 % of its training points were moved: to call every point right scores 81.25 %",
+    ),
+    Claim(
+        "Flagged points that are right",
+        "15 % (precision 85 %)",
+        "system description",
+        15.0,
+        "false_flags",
+        "this precision and recall would make 92 % of judgements right, not the 85 % claimed with them",
+    ),
+    Claim(
+        "Wrong points that are not flagged",
+        "29 % (recall 71 %)",
+        "system description",
+        29.0,
+        "missed",
+    ),
+    Claim(
         "SMAPE of the Cobb angles",
         "21.7 %",
         "AASCE 2019 challenge paper: best entry",
@@ -66,12 +133,8 @@ CLAIMS = (
         "smape",
         "98 films of the challenge's own test set",
     ),
-    Claim(
-        "Mean radial error, Refiner alone, then with Detector and Corrector",
-        "3.2 mm, then 1.4 mm",
-        "system description",
-        remark="the films carry no pixel spacing: its mm cannot be checked, nor meant",
-    ),
+    Claim("SMAPE of the Cobb angles", "8.28 %", "published, as the system description has it", 8.28, "smape"),
+    Claim("SMAPE of the Cobb angles", "9.82 %", "published, as the system description has it", 9.82, "smape"),
 )
 
 
@@ -92,17 +155,35 @@ def run(
 ) -> dict[str, float]:
     """Write the page to `output`."""
     found = FilmEvidence.read(LANE, films, split, evaluation, history, params.sampling)
+    evidence = LoopEvidence.read(evaluation, found.tested["patient"])
     page = film_report.film_page(
-        found, where_it_fails(found.points, found.tested["slip_vertebrae"].to_numpy(float))
+        found,
+        where_it_fails(found.points, found.tested["slip_vertebrae"].to_numpy(float)),
+        loop_tiles(evidence, params.sampling),
     )
     _add_where(page, found, params)
+    add_clicks(page, evidence, found.phantom, params.sampling)
+    add_loop(page, evidence, params.sampling)
+    add_risk(page, evidence)
     smape = _add_cobb(page, found, params)
     film_sections.cases_section(page, found, params, dots=False)
-    sections.history_section(page, found.history, LANE.monitored, LANE.unit)
+    sections.history_section(page, _readable(found.history), LANE.monitored, LANE.unit)
     add_labels(page, found, audit, params, params.findings)
     film_sections.data_section(page, found, films)
-    film_sections.claims_section(page, found, CLAIMS, {"smape": (smape, "%")})
+    measured = {"smape": (smape, "%"), **measured_claims(evidence, params.sampling)}
+    film_sections.claims_section(page, found, CLAIMS, measured)
     return film_report.write_page(page, found, output)
+
+
+def _readable(history: pd.DataFrame) -> pd.DataFrame:
+    """The history with the validation errors after clicks named in words."""
+    start = f"{LANE.monitored}@"
+    names = {
+        c: f"validation error after {count(int(c.removeprefix(start)), 'click')} ({LANE.unit})"
+        for c in history.columns
+        if c.startswith(start)
+    }
+    return history.rename(columns=names)
 
 
 def by_vertebra(points: Points) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,7 +14,9 @@ import yaml
 
 from flows.profiles import use
 
-LANES = ("spine", "chest", "pose")
+TRAINING = {"spine": "refiner", "chest": "train", "pose": "train"}
+"""lane -> the stage that trains its main network"""
+LANES = tuple(TRAINING)
 
 
 @pytest.fixture
@@ -85,16 +87,16 @@ def test_tracking_code_reruns_nothing(clone: Path) -> None:
 
 @pytest.mark.parametrize("lane", LANES)
 def test_a_lane_s_training_code_leaves_the_other_lanes_alone(clone: Path, lane: str) -> None:
-    append(clone / "stages" / lane / "train.py", "\n# another word\n")
+    append(clone / "stages" / lane / f"{TRAINING[lane]}.py", "\n# another word\n")
     stages = would_run(clone)
-    assert f"{lane}-train" in stages
+    assert f"{lane}-{TRAINING[lane]}" in stages
     assert {name.split("-")[0] for name in stages} <= {lane, "index"}
 
 
 def test_a_profile_switched_there_and_back_has_nothing_to_run(clone: Path) -> None:
     use(clone, "cpu", {})
     changed = would_run(clone)
-    assert {f"{lane}-train" for lane in LANES} <= changed
+    assert {f"{lane}-{stage}" for lane, stage in TRAINING.items()} <= changed
     assert not [name for name in changed if name.endswith(("-phantom", "-convert", "-split", "-floors"))]
     use(clone, "demo", {})
     assert would_run(clone) == set()

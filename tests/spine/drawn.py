@@ -17,7 +17,8 @@ from stages.core.data.labels import LabelledFilms
 from stages.core.data.schema import LandmarkSchema
 from stages.core.data.split import write_split
 from stages.core.params import load_params
-from stages.spine import train
+from stages.spine import refiner
+from stages.spine.refining.architecture import InputSize
 
 STORED = (64, 32)
 ROLES = ("train", "train", "train", "train", "val", "gate", "test", "test")
@@ -79,7 +80,13 @@ def write_store(
     store.films.mkdir(parents=True)
     np.save(store.films / "images.npy", images)
     (store.films / "dataset.json").write_text(json.dumps({"name": name, "lane": "spine", "frame": "raw"}))
-    films = {"id": ids, "patient": ids, "group": "", "width": sizes[:, 0], "height": sizes[:, 1]}
+    films: dict[str, Any] = {
+        "id": ids,
+        "patient": ids,
+        "group": "",
+        "width": sizes[:, 0],
+        "height": sizes[:, 1],
+    }
     films |= {"landmarks": list(raw), "phantom": name == "phantom"}
     tables.write_table(store.films / "films.parquet", pd.DataFrame(films), film_schema(schema.n_points))
     status = np.array(["ok"] * n, object)
@@ -100,17 +107,29 @@ def write_store(
     return store
 
 
-def small(epochs: int = 1, **fit: Any) -> train.Params:
+def small(epochs: int = 1, clicks: int = 0, **fit: Any) -> refiner.Params:
     """The demo's parameters on films of 64 x 32 px, for seconds instead of minutes."""
-    params = load_params(train.Params, profile="demo")
+    params = load_params(refiner.Params, profile="demo")
     phase = params.fit.phases[0].model_copy(update={"epochs": epochs})
     changed = {"batch_size": 4, "ema_decay": 0.5, "checkpoint_every": 1, "phases": (phase,), **fit}
-    network = params.network.model_copy(update={"channels": 32, "mixer_layers": 1, "stride": 2, "sigma": 2.0})
+    network = params.network.model_copy(
+        update={
+            "backbone": "hrnet_w18_small",
+            "weights": "random",
+            "decoder": "flat",
+            "channels": 32,
+            "mixer_layers": 1,
+            "stride": 2,
+            "sigma": 2.0,
+            "hint_sigma": 2.0,
+        }
+    )
     return params.model_copy(
         update={
             "threads": 1,
-            "input": train.InputSize(height=64, width=32),
+            "input": InputSize(height=64, width=32),
             "network": network,
+            "val_clicks": clicks,
             "fit": params.fit.model_copy(update=changed),
         }
     )

@@ -35,7 +35,7 @@ def test_a_double_curve_takes_the_compensation_above_and_below_in_the_upper_half
 
 
 def test_a_double_curve_in_the_lower_half_takes_both_from_above() -> None:
-    tilts, offsets = [0, -4, 12, -10, 20, -30], [0.0, 20, -20, 20, -30, 1]
+    tilts, offsets = [0.0, -4, 12, -10, 20, -30], [0.0, 20, -20, 20, -30, 1]
     low = spine(tilts, offsets)
     assert cobb_angles(low, 500)[0] == pytest.approx(50)
     np.testing.assert_allclose(cobb_angles(low, 500), [50, 30, 22], atol=1e-6)

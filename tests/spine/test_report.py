@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +13,45 @@ import pytest
 
 from stages.core.data import tables
 from stages.core.data.films import FilmSet
+from stages.core.data.split import read_split
 from stages.core.evaluate.statistics import Bootstrap
 from stages.core.params import load_params
 from stages.core.report import anatomy
 from stages.core.report.evidence import Points
 from stages.core.stage import Observer
-from stages.spine import evaluate, report, report_labels
+from stages.spine import evaluate, report, report_clicks, report_labels, report_risk
 from stages.spine.audit import FINDING_SCHEMA, LABEL_SCHEMA, REASONS
+from stages.spine.report_loop import COURSES, ORACLES
 from stages.spine.schema import LEVELS, SCHEMA
 from tests.report_pages import BOOTSTRAP, EvaluatedFilms, Evaluating, read_page, write_evaluated_films
+from tests.spine.clicked import write_session
 
 TOPS = 40 + 50 * np.arange(17)
 SWAY = 25 * np.sin(np.arange(17) / 3)
 CORNERS = np.array([[-40, 0], [40, 0], [-42, 36], [42, 36]])
 SHAPE = (np.column_stack([120 + SWAY, TOPS])[:, None] + CORNERS).reshape(-1, 2)
 LANE = Evaluating(
-    SCHEMA, SHAPE, "heatmap", "val_error_raw_px", "error_raw_px", evaluate.judge, evaluate.FILM_COLUMNS
+    SCHEMA,
+    SHAPE,
+    "system",
+    "val_error_raw_px",
+    "error_raw_px",
+    evaluate.judge,
+    evaluate.FILM_COLUMNS,
+    parts=("refiner",),
 )
 
 
 def evaluated(
-    folder: Path, findings: list[tuple[int, str, str, str]] | None = None, **options: Any
+    folder: Path,
+    findings: list[tuple[int, str, str, str]] | None = None,
+    session: dict[str, Any] | None = None,
+    **options: Any,
 ) -> EvaluatedFilms:
     """The lane's outputs; `findings` are (film, reason, action, vertebrae), repairs roll the stored label."""
     found = write_evaluated_films(folder, LANE, **options)
+    split = read_split(found.split)
+    write_session(found.evaluation, split.loc[split["role"] == "test", "id"].tolist(), **(session or {}))
     labels = list(FilmSet.open(found.films).landmarks_raw)
     statuses = ["ok"] * len(labels)
     rows = []
@@ -165,3 +182,47 @@ def test_centres_follow_the_order_of_the_label() -> None:
 
 def test_params_are_complete() -> None:
     assert load_params(report.Params).findings >= 0
+
+
+def test_page_shows_clicks_loop_risk_and_claims(tmp_path: Path) -> None:
+    found = evaluated(tmp_path / "data", FINDINGS)
+    history = pd.read_csv(found.history)
+    history.assign(**{"val_error_raw_px@3": history["val_error_raw_px"] / 2}).to_csv(
+        found.history, index=False
+    )
+    write(found, tmp_path / "spine.html")
+    page = read_page(tmp_path / "spine.html")
+    headings = ("What clicks are worth", "Does the loop help", "Can it tell when it is wrong")
+    assert all(heading in page.text for heading in headings)
+    assert "validation error after 3 clicks (raw px)" in page.text
+    for course in (*COURSES.values(), *ORACLES.values(), *report_risk.SIGNALS.values()):
+        assert course.lower() in page.text.lower()
+    for claim in report.CLAIMS:
+        assert claim.claimed in page.text
+    assert "no verdict: phantom" in page.text
+
+
+def test_published_curves_are_drawn_beside_real_films_only(tmp_path: Path) -> None:
+    for dataset, shown in (("phantom", 0), ("aasce", 1)):
+        write(evaluated(tmp_path / dataset, dataset=dataset), tmp_path / f"{dataset}.html")
+        html = (tmp_path / f"{dataset}.html").read_text()
+        chart = html[html.index("Mean error by number of clicks") :].partition("</svg>")[0]
+        for name in report_clicks.DRAWN:
+            assert (name in chart) == bool(shown)
+        for name in report_clicks.PUBLISHED:
+            assert name in html, "the table always has them"
+
+
+def test_an_evaluation_without_clicks_shows_no_chart(tmp_path: Path) -> None:
+    found = evaluated(tmp_path / "data", session={"clicks": 0, "rounds": (), "risk": {"prevalence": 1.0}})
+    write(found, tmp_path / "spine.html")
+    page = read_page(tmp_path / "spine.html")
+    labels = [a["aria-label"] for name, a in page.elements if name == "svg"]
+    assert "Mean error by number of clicks" not in labels
+    assert "100 % of the points that the Refiner sets are wrong" in page.text
+    assert "There is nothing to tell apart" in page.text
+
+
+def test_a_report_needs_no_torch() -> None:
+    code = "import sys, stages.spine.report; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

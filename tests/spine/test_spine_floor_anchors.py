@@ -1,5 +1,7 @@
 """On the real spine films the floors reach what was measured independently of this code."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from stages.spine import audit, convert, floors, split
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
 
-def test_the_floors_of_the_real_films(realdata, tmp_path) -> None:
+def test_the_floors_of_the_real_films(realdata: Path, tmp_path: Path) -> None:
     raw, data = realdata / "spine_aasce" / "boostnet_labeldata", tmp_path / "data" / "spine"
     data.mkdir(parents=True)
     observe = Observer.quiet(tmp_path / "scratch")

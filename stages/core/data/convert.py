@@ -33,13 +33,15 @@ from stages.core.data import geometry, tables
 from stages.core.data.decode import FilmError, FilmLimits, decode_film
 from stages.core.data.films import DatasetInfo, film_schema
 from stages.core.data.pool import map_unordered
-from stages.core.data.resumable import FinishedRow, ResumableRows
+from stages.core.data.resumable import PictureFile, ResumableRows
 from stages.core.errors import StageError
 from stages.core.stage import Observer
 
 LEFT_OUT, KEPT = "left out", "kept"
 """what was done about an entry of quarantine.csv"""
-_CHUNK = 8
+_LOGGED_AT_ONCE = 8
+_SENT_AT_ONCE = 4
+"""films"""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,6 @@ def convert_films(
     (partial / "dataset.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(output, ignore_errors=True)
     partial.replace(output)
-    rows.close()
     return {
         "n_files": len({job.id for job in jobs} | {r.id for r in everything}),
         "n_films": len(kept),
@@ -176,25 +177,26 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) 
 
 @dataclass(frozen=True)
 class _Task:
-    """What a worker needs for one film."""
+    """What a worker needs for one film, which becomes row `row` of `pictures`."""
 
     path: str
-    size: geometry.Size
     limits: FilmLimits
+    pictures: PictureFile
+    row: int
 
     def __str__(self) -> str:
         return Path(self.path).name
 
 
-def _convert_one(task: _Task) -> tuple[dict[str, Any], np.ndarray | None]:
-    """Facts about a film, and its picture in the model frame; or why it is left out, and None."""
+def _convert_one(task: _Task) -> dict[str, Any]:
+    """Write a film's picture in the model frame; facts about the film, or why it is left out."""
     try:
         film = decode_film(Path(task.path), task.limits)
     except FilmError as error:
-        return {"reason": error.reason, "detail": error.detail}, None
+        return {"reason": error.reason, "detail": error.detail}
+    task.pictures.write(task.row, geometry.resize(film.pixels, task.pictures.size))
     height, width = film.pixels.shape
-    facts = {"width": width, "height": height, "phantom": film.phantom}
-    return facts, geometry.resize(film.pixels, task.size)
+    return {"width": width, "height": height, "phantom": film.phantom}
 
 
 def _convert_missing(
@@ -202,17 +204,18 @@ def _convert_missing(
 ) -> None:
     """Convert the films that `rows` does not hold yet."""
     missing = [i for i in range(len(jobs)) if i not in rows.facts]
-    tasks = [_Task(str(jobs[i].path), settings.size, settings.limits) for i in missing]
-    waiting: list[FinishedRow] = []
+    tasks = [_Task(str(jobs[i].path), settings.limits, rows.pictures, i) for i in missing]
+    finished: dict[int, dict[str, Any]] = {}
     try:
-        for done, (k, (facts, picture)) in enumerate(map_unordered(_convert_one, tasks, settings.workers), 1):
-            waiting.append(FinishedRow(missing[k], facts, picture))
-            if len(waiting) == _CHUNK or done == len(tasks):
-                rows.store(waiting)
-                waiting = []
+        results = map_unordered(_convert_one, tasks, settings.workers, group=_SENT_AT_ONCE)
+        for done, (k, facts) in enumerate(results, 1):
+            finished[missing[k]] = facts
+            if len(finished) == _LOGGED_AT_ONCE:
+                rows.log(finished)
+                finished = {}
             observe.progress(len(jobs) - len(tasks) + done, len(jobs), "films")
     finally:
-        rows.store(waiting)
+        rows.log(finished)
 
 
 def _fingerprint(jobs: Sequence[FilmJob], settings: ConvertSettings) -> str:

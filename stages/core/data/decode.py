@@ -1,13 +1,14 @@
 """Any film file to 8-bit grey, or a stated reason why not.
 
-Read: JPEG, PNG and TIFF with 8 or 16 bits, grey or colour. Colour becomes grey by ITU-R 601 weights (an
-alpha channel is ignored). Films with more than 8 bits are windowed: the 0.5th percentile of their values
-becomes 0, the 99.5th becomes 255, linear between and clipped outside. EXIF rotation is ignored, because
-labels are drawn on the pixels as stored.
+Read: JPEG, PNG and TIFF with 8 or 16 bits, grey or colour, and DICOM with one frame. Colour becomes grey by
+ITU-R 601 weights (an alpha channel is ignored). Films with more than 8 bits are windowed: the 0.5th percentile
+of their values becomes 0, the 99.5th becomes 255, linear between and clipped outside. EXIF rotation is ignored,
+because labels are drawn on the pixels as stored.
 """
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ PHANTOM_MARK = "plumbline phantom"
 WINDOW = (0.5, 99.5)
 """percentiles of a film of more than 8 bits that become black and white"""
 FORMATS = ("JPEG", "PNG", "TIFF")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+"""files that are read as DICOM even without the format's mark"""
 _DEEP = ("I;16", "I;16B", "I;16L", "I", "F")
 _EIGHT_BIT = ("L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "1")
 
@@ -43,10 +46,21 @@ class FilmLimits:
 
 @dataclass(frozen=True)
 class Film:
-    """A decoded film: `pixels` (height, width) uint8, and whether it says that it is generated."""
+    """A decoded film.
+
+    Attributes:
+        pixels: (height, width) uint8.
+        phantom: whether it says that it is generated.
+        spacing_mm: mm a px down a column and along a row; None where the file gives none.
+        spacing_source: "PixelSpacing" (lengths in the patient, as the maker calibrated them), or
+            "ImagerPixelSpacing" (lengths in the plane of the detector, where bones appear magnified: their true
+            lengths are shorter). None without a spacing.
+    """
 
     pixels: np.ndarray
     phantom: bool
+    spacing_mm: tuple[float, float] | None = None
+    spacing_source: str | None = None
 
 
 def decode_film(path: Path, limits: FilmLimits) -> Film:
@@ -55,15 +69,17 @@ def decode_film(path: Path, limits: FilmLimits) -> Film:
     Raises:
         FilmError: film_missing, film_unreadable (permission, disk), film_format (not a picture, or one of
             another kind), film_tiny, film_too_large (judged by the header, before decoding), film_truncated,
-            film_damaged, film_frames (more than one picture in the file) or film_blank (one value only).
+            film_damaged, film_frames (more than one picture in the file), film_no_pixels (DICOM without a
+            picture), film_compression (DICOM in a compression that has no decoder here) or film_blank (one
+            value only).
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of big pictures; the limits below decide
-            with Image.open(path, formats=FORMATS) as picture:
-                _check_header(picture, limits)
-                pixels = _to_grey(picture)
-                phantom = _is_phantom(picture)
+        if _is_dicom(path):
+            from stages.core.data.dicom import decode_dicom
+
+            film = decode_dicom(path, limits)
+        else:
+            film = _decode_picture(path, limits)
     except FileNotFoundError:
         raise FilmError("film_missing", "there is no such file") from None
     except PermissionError:
@@ -77,27 +93,47 @@ def decode_film(path: Path, limits: FilmLimits) -> Film:
         if isinstance(error, OSError) and error.errno is not None:
             reason = "film_unreadable"
         raise FilmError(reason, str(error).replace(str(path), "the file")) from None
-    if pixels.min() == pixels.max():
-        raise FilmError("film_blank", f"all {pixels.size} pixels have the value {pixels.flat[0]}")
-    return Film(pixels, phantom)
+    if film.pixels.min() == film.pixels.max():
+        raise FilmError("film_blank", f"all {film.pixels.size} pixels have the value {film.pixels.flat[0]}")
+    return film
+
+
+def _decode_picture(path: Path, limits: FilmLimits) -> Film:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of big pictures; the limits decide
+        with Image.open(path, formats=FORMATS) as picture:
+            _check_header(picture, limits)
+            return Film(_to_grey(picture), _is_phantom(picture))
 
 
 def _check_header(picture: Image.Image, limits: FilmLimits) -> None:
-    width, height = picture.size
+    check_size(*picture.size, limits)
+    check_frames(getattr(picture, "n_frames", 1))
+    if picture.mode not in _DEEP + _EIGHT_BIT:
+        raise FilmError("film_format", f"pixel mode {picture.mode}; known: {', '.join(_EIGHT_BIT + _DEEP)}")
+
+
+def check_size(width: int, height: int, limits: FilmLimits) -> None:
     if min(width, height) < limits.min_side:
         raise FilmError("film_tiny", f"{width} x {height} px; the shorter side needs {limits.min_side}")
     if width * height > limits.max_pixels:
         raise FilmError("film_too_large", f"{width} x {height} px; the limit is {limits.max_pixels} pixels")
-    if (frames := getattr(picture, "n_frames", 1)) > 1:
+
+
+def check_frames(frames: int) -> None:
+    if frames > 1:
         raise FilmError("film_frames", f"{frames} pictures in one file; expected one")
-    if picture.mode not in _DEEP + _EIGHT_BIT:
-        raise FilmError("film_format", f"pixel mode {picture.mode}; known: {', '.join(_EIGHT_BIT + _DEEP)}")
 
 
 def _to_grey(picture: Image.Image) -> np.ndarray:
     if picture.mode not in _DEEP:
         return np.asarray(picture.convert("L"))
-    values = np.asarray(picture).astype(np.float64)
+    return windowed(np.asarray(picture))
+
+
+def windowed(values: np.ndarray) -> np.ndarray:
+    """Values (height, width) of any range to uint8; see the module's docstring."""
+    values = values.astype(np.float64)
     if not np.isfinite(values).all():
         raise FilmError("film_damaged", "some pixels are not finite numbers")
     low, high = np.percentile(values, WINDOW)
@@ -114,4 +150,14 @@ def _is_phantom(picture: Image.Image) -> bool:
 def _what_is(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(8)
-    return f"not a {', '.join(FORMATS)} file: " + (f"it starts with {start!r}" if start else "it is empty")
+    found = f"it starts with {start!r}" if start else "it is empty"
+    return f"not a {', '.join(FORMATS)} or DICOM file: {found}"
+
+
+def _is_dicom(path: Path) -> bool:
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        return True
+    # Whoever decodes a file that cannot be opened says why.
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+    return False

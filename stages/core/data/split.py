@@ -41,6 +41,17 @@ def assign_roles(patients: Iterable[str], shares: Mapping[str, float], seed: int
     return np.array(roles, dtype=object)[np.searchsorted(edges, positions, side="right")]
 
 
+def patient_folds(patients: Iterable[str], folds: int, seed: int) -> np.ndarray:
+    """The fold in [0, folds) of each entry of `patients`; equal ones get equal folds.
+
+    Patients in the order of their hash are dealt out in turn, so that no fold is empty while there are enough.
+    """
+    patients = list(patients)
+    order = sorted(set(patients), key=lambda patient: _position(f"fold:{patient}", seed))
+    dealt = {patient: i % folds for i, patient in enumerate(order)}
+    return np.array([dealt[patient] for patient in patients], dtype=np.int64)
+
+
 def _position(patient: str, seed: int) -> float:
     """A number in [0, 1) that only `patient` and `seed` decide."""
     digest = hashlib.sha256(f"{seed}:{patient}".encode()).digest()

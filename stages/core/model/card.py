@@ -76,20 +76,29 @@ class ModelCard(BaseModel):
 def save_model(folder: Path, model: torch.nn.Module | Mapping[str, Tensor], card: ModelCard) -> None:
     """Write `weights.pt` and `card.json`; the folder is created, files of these names are replaced.
 
+    See `save_tensors`.
+    """
+    import torch
+
+    save_tensors(folder / WEIGHTS, model.state_dict() if isinstance(model, torch.nn.Module) else model)
+    text = json.dumps(card.model_dump(mode="json", by_alias=True), indent=2, sort_keys=True, allow_nan=False)
+    _replace(folder / CARD, f"{text}\n".encode())
+
+
+def save_tensors(file: Path, state: Mapping[str, Tensor]) -> None:
+    """Write a table of tensors; the folder is created, a file of this name is replaced.
+
     Tensors are saved from the CPU, contiguous and each with its own storage, so that the bytes depend on
     their values alone.
     """
     import torch
 
-    state = model.state_dict() if isinstance(model, torch.nn.Module) else model
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     # Saved through memory: torch.save writes a file's name into the archive, and the file below is renamed.
     buffer = io.BytesIO()
     torch.save(plain, buffer)
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / WEIGHTS, buffer.getvalue())
-    text = json.dumps(card.model_dump(mode="json", by_alias=True), indent=2, sort_keys=True, allow_nan=False)
-    _replace(folder / CARD, f"{text}\n".encode())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _replace(file, buffer.getvalue())
 
 
 def load_card(folder: Path) -> ModelCard:
@@ -108,7 +117,7 @@ def load_card(folder: Path) -> ModelCard:
 
 
 def load_weights(folder: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """Read `weights.pt` as name -> tensor on `device`, without running anything that the file may contain.
+    """Read `weights.pt` of a folder as name -> tensor on `device`, without running anything that the file may contain.
 
     Raises:
         StageError: if the file is missing, damaged, or anything but a table of tensors.

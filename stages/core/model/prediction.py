@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.core.data.decode import Film, FilmError, FilmLimits, decode_film
+from stages.core.data.decode import DICOM_SUFFIXES, Film, FilmError, FilmLimits, decode_film
 from stages.core.errors import StageError
 from stages.core.model.card import ModelCard
 
 LIMITS = FilmLimits(min_side=64, max_pixels=200_000_000)
 """Prediction and folder evaluation run outside a checkout, away from params.yaml. The largest digital films
 have some 30 million pixels."""
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", *DICOM_SUFFIXES)
 
 
 def read_films(card: ModelCard, files: Sequence[Path], allow_phantom: bool) -> dict[Path, Film | FilmError]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _VERSIONS_TAG = "mlflow.modelVersions"
 SERVING_PACKAGES = (
+    "albumentations",
     "matplotlib",
     "mlflow",
     "numpy",
@@ -26,9 +27,12 @@ SERVING_PACKAGES = (
     "pillow",
     "pyarrow",
     "pydantic",
+    "pydicom",
+    "scikit-learn",
     "scipy",
     "timm",
     "torch",
+    "torchvision",
 )
 """What `stages.<lane>.predict` needs. Named here because MLflow would load the model to find out."""
 

@@ -30,7 +30,7 @@ class Progress:
         weights: those that training goes on from.
         average: their running average, or None where the plan keeps the plain ones.
         optimiser: state of the phase's optimiser; None at the start of a phase.
-        phase, epoch_in_phase: where to go on; `epoch` counts over all phases.
+        phase, epoch_in_phase: where to go on; `epoch` and `steps` count over all phases.
         best, best_value, best_epoch: the best weights so far by the monitored metric.
         stale_epochs: epochs of this phase since the last better one.
         history: (epoch, metrics) of every epoch.
@@ -42,6 +42,7 @@ class Progress:
     phase: int
     epoch_in_phase: int
     epoch: int
+    steps: int
     best: Weights | None
     best_value: float
     best_epoch: int
@@ -52,7 +53,7 @@ class Progress:
     def start(cls, model: nn.Module, with_average: bool) -> Progress:
         weights = copy_weights(model)
         average = copy_weights(model) if with_average else None
-        return cls(weights, average, None, 0, 0, 0, None, math.nan, 0, 0, [])
+        return cls(weights, average, None, 0, 0, 0, 0, None, math.nan, 0, 0, [])
 
     def record(self, epoch: int, metrics: dict[str, float], monitor: str, model: nn.Module) -> None:
         """Take in a finished epoch; a monitored value below all earlier ones makes its weights the best."""
@@ -70,6 +71,12 @@ class Progress:
         if self.average is not None:
             self.average = {name: value.clone() for name, value in self.weights.items()}
         self.optimiser, self.phase, self.epoch_in_phase, self.stale_epochs = None, self.phase + 1, 0, 0
+
+    def to(self, device: torch.device) -> Progress:
+        """Move what training changes in place; the rest may lie anywhere."""
+        if self.average is not None:
+            self.average = {name: value.to(device) for name, value in self.average.items()}
+        return self
 
     def kept(self, monitor: str) -> Weights:
         """The weights that a finished fit is about: the best ones, or the last where nothing is monitored."""
@@ -93,17 +100,14 @@ class Store:
             self._file = observe.scratch / f"{name}.pt"
         self._fingerprint = fingerprint
 
-    def load(self, device: torch.device) -> Progress | None:
-        """The saved progress, or None where there is none or it belongs to another plan, model or seed."""
+    def load(self) -> Progress | None:
+        """The saved progress, on the CPU, or None where there is none or it belongs to another plan, model or seed."""
         if self._file is None or not self._file.is_file():
             return None
         saved = torch.load(self._file, map_location="cpu", weights_only=True)
         if saved.pop("fingerprint") != self._fingerprint:
             return None
-        progress = Progress(**saved)
-        if progress.average is not None:
-            progress.average = {name: value.to(device) for name, value in progress.average.items()}
-        return progress
+        return Progress(**saved)
 
     def save(self, progress: Progress) -> None:
         """Replace the file; a kill at any moment leaves the old or the new one."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from stages.core.errors import StageError
+from stages.core.train import team
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 _GLOBAL_STREAM = 0
@@ -20,13 +21,13 @@ def prepare(device: str, threads: int, seed: int) -> torch.device:
 
     Args:
         device: `cpu`, `cuda`, `cuda:1` or `mps`, as in params.yaml. Never chosen silently: other hardware
-            gives other bytes.
+            gives other bytes. Of several processes that train together, each gets its own `cuda`.
         threads: size of torch's thread pool; sums in another order give other bytes.
         seed: see `seed_everything`.
     Raises:
         StageError: the device does not exist here; the message names those that do.
     """
-    chosen = find_device(device)
+    chosen = find_device(team.own_device(device))
     if threads < 1:
         raise StageError(f"threads must be at least 1, not {threads}")
     torch.set_num_threads(threads)

@@ -24,6 +24,12 @@ and gets a network with its best weights back:
 `params.fit` is a `Plan`. Every random number of an epoch comes from (seed, epoch), and a checkpoint holds all
 other state, so that a run which is killed anywhere and started again ends with the same bytes as an
 unbroken one.
+
+Where several processes train together (see distributed.py), each calls `fit` with the same arguments. Every
+batch is cut into one piece a process and the gradients are averaged, so that all of them hold the same
+weights all the time; the first one alone validates, observes and writes checkpoints. A `loss` that is a mean
+over samples then gives the gradients of the whole batch. Batch statistics are each process's own, and their
+running averages are averaged at the end of an epoch.
 """
 
 from __future__ import annotations
@@ -40,8 +46,10 @@ from torch import Tensor, nn
 from stages.core.errors import StageError
 from stages.core.stage import Observer
 from stages.core.train import checkpoint, runtime
+from stages.core.train import team as teams
 from stages.core.train.checkpoint import Progress, Weights
 from stages.core.train.plan import Phase, Plan, rate_factor
+from stages.core.train.team import Team
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,8 @@ class Batch:
     """What a step of training is about.
 
     Attributes:
-        samples: (B,) indices in [0, n_samples).
-        rng: the epoch's generator; drawn from in the order of the batches.
+        samples: (B,) indices in [0, n_samples); this process's piece of the batch where several train.
+        rng: the epoch's generator (of this process); drawn from in the order of the batches.
         phase: with the weights of the losses.
         epoch: counted from 1 over all phases.
     """
@@ -99,14 +107,18 @@ def fit(
             data are still the same, so that every run starts anew.
         name: tells apart several fits of one stage.
     Raises:
-        StageError: no samples, a plan that does not fit the model, or a loss that is not finite.
+        StageError: no samples, a plan that does not fit the model or the number of processes, a loss that is
+            not finite, or another process that is gone.
     """
-    _check(model, groups, n_samples, plan)
-    loop = _Loop(model, groups, n_samples, loss, validate, plan, seed, device, observe)
-    store = checkpoint.Store(observe, name, fingerprint=_fingerprint(model, groups, n_samples, plan, seed))
-    progress = store.load(device) or Progress.start(model, plan.ema_decay > 0)
-    for epoch, metrics in progress.history:
-        observe(epoch, **metrics)
+    team = teams.current()
+    _check(model, groups, n_samples, plan, team)
+    loop = _Loop(model, groups, n_samples, loss, validate, plan, seed, device, observe, team)
+    store = checkpoint.Store(observe, name, _fingerprint(model, groups, n_samples, plan, seed, team))
+    saved = store.load() if team.leads else None
+    progress = team.from_leader(saved or Progress.start(model, plan.ema_decay > 0)).to(device)
+    if team.leads:
+        for epoch, metrics in progress.history:
+            observe(epoch, **metrics)
     while progress.phase < len(plan.phases):
         loop.run_phase(progress, store)
     model.load_state_dict(progress.kept(plan.monitor))
@@ -129,6 +141,7 @@ class _Loop:
     seed: int
     device: torch.device
     observe: Observer
+    team: Team
 
     def run_phase(self, progress: Progress, store: checkpoint.Store) -> None:
         """Run the epochs of phase number `progress.phase` that are left, then move on to the next one."""
@@ -143,9 +156,13 @@ class _Loop:
             if done or progress.epoch % self.plan.checkpoint_every == 0:
                 progress.weights = checkpoint.copy_weights(self.model)
                 progress.optimiser = optimiser.state_dict()
-                store.save(progress)
+                self._save(progress, store)
         progress.next_phase(self.plan.monitor, self.model)
-        store.save(progress)
+        self._save(progress, store)
+
+    def _save(self, progress: Progress, store: checkpoint.Store) -> None:
+        if self.team.leads:
+            store.save(progress)
 
     def _patience_is_over(self, progress: Progress) -> bool:
         return 0 < self.plan.patience <= progress.stale_epochs
@@ -161,30 +178,41 @@ class _Loop:
 
     def _run_epoch(self, phase: Phase, optimiser: torch.optim.AdamW, progress: Progress) -> None:
         epoch = progress.epoch + 1
-        runtime.seed_everything(self.seed, epoch)
+        runtime.seed_everything(self.seed, epoch, *self.team.stream)
         rng = runtime.generator(self.seed, epoch)
+        batches = list(_batches(rng, self.n_samples, self.plan.batch_size))
+        if self.team.stream:  # the order is the same in all processes, augmentation is each one's own
+            rng = runtime.generator(self.seed, epoch, *self.team.stream)
         self.model.train()
         for name, module in self.groups.items():
             module.train(phase.rates[name] > 0)
-        batches = list(_batches(rng, self.n_samples, self.plan.batch_size))
         sums: dict[str, Tensor] = {}
         for step, samples in enumerate(batches):
             share = (progress.epoch_in_phase + (step + 0.5) / len(batches)) / phase.epochs
             factor = rate_factor(self.plan.schedule, share, self.plan.warmup)
             for group in optimiser.param_groups:
                 group["lr"] = factor * phase.rates[group["name"]]
-            parts = self._step(Batch(samples, rng, phase, epoch), optimiser, step)
+            own = self.team.own_piece(samples)
+            weight = len(own) / len(samples)
+            parts = self._step(Batch(own, rng, phase, epoch), weight, optimiser, step)
+            progress.steps += 1
             if progress.average is not None:
-                _follow(progress.average, self.model, self.plan.ema_decay)
+                _follow(progress.average, self.model, _decay(self.plan.ema_decay, progress.steps))
             for name, value in parts.items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
-            self.observe.progress(step + 1, len(batches), f"steps of epoch {epoch}")
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + weight * value
+            if self.team.leads:
+                self.observe.progress(step + 1, len(batches), f"steps of epoch {epoch}")
+        self.team.average_buffers(self.model, progress.average)
+        sums = self.team.sum(sums)
         metrics = {f"train_{name}": float(total) / len(batches) for name, total in sums.items()}
-        metrics |= self._validated(progress)
-        self.observe(epoch, **metrics)
+        metrics |= self.team.from_leader(self._validated(progress) if self.team.leads else {})
+        if self.team.leads:
+            self.observe(epoch, **metrics)
         progress.record(epoch, metrics, self.plan.monitor, self.model)
 
-    def _step(self, batch: Batch, optimiser: torch.optim.AdamW, step: int) -> dict[str, Tensor]:
+    def _step(
+        self, batch: Batch, weight: float, optimiser: torch.optim.AdamW, step: int
+    ) -> dict[str, Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bfloat16"):
             total, parts = self.loss(batch)
         if not torch.isfinite(total):
@@ -197,8 +225,9 @@ class _Loop:
             )
         optimiser.zero_grad(set_to_none=True)
         total.backward()
+        learning = [p for group in optimiser.param_groups for p in group["params"]]
+        self.team.average_gradients(learning, weight)
         if self.plan.clip_norm:
-            learning = [p for group in optimiser.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(learning, self.plan.clip_norm)
         optimiser.step()
         return {"loss": total.detach(), **{name: value.detach() for name, value in parts.items()}}
@@ -227,6 +256,11 @@ def _batches(rng: np.random.Generator, n_samples: int, batch_size: int) -> Itera
         yield order[step * batch_size : (step + 1) * batch_size]
 
 
+def _decay(highest: float, steps: int) -> float:
+    """Of the running average after `steps` steps: at first short, so that it soon forgets the initial weights."""
+    return min(highest, (1 + steps) / (10 + steps))
+
+
 def _follow(average: Weights, model: nn.Module, decay: float) -> None:
     """Move a running average of weights and statistics one step; counters are copied."""
     with torch.no_grad():
@@ -237,9 +271,14 @@ def _follow(average: Weights, model: nn.Module, decay: float) -> None:
                 average[name].copy_(value)
 
 
-def _check(model: nn.Module, groups: Mapping[str, nn.Module], n_samples: int, plan: Plan) -> None:
+def _check(model: nn.Module, groups: Mapping[str, nn.Module], n_samples: int, plan: Plan, team: Team) -> None:
     if n_samples < 1:
         raise StageError("there are no training samples: look at the split and at what the audit leaves out")
+    if (smallest := min(n_samples, plan.batch_size)) < team.size:
+        raise StageError(
+            f"world_size is {team.size}, but a batch has {smallest} samples: each process needs one at least. "
+            "Raise batch_size or lower world_size"
+        )
     for phase in plan.phases:
         if phase.rates.keys() != groups.keys():
             raise StageError(
@@ -252,9 +291,9 @@ def _check(model: nn.Module, groups: Mapping[str, nn.Module], n_samples: int, pl
 
 
 def _fingerprint(
-    model: nn.Module, groups: Mapping[str, nn.Module], n_samples: int, plan: Plan, seed: int
+    model: nn.Module, groups: Mapping[str, nn.Module], n_samples: int, plan: Plan, seed: int, team: Team
 ) -> str:
     """What must be equal for a checkpoint to be of use, apart from the data and code behind the DVC key."""
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    facts = [plan.model_dump(mode="json"), seed, n_samples, list(groups), shapes]
+    facts = [plan.model_dump(mode="json"), seed, n_samples, list(groups), shapes, team.size]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -30,7 +30,7 @@ from stages.core.data.convert import (
 from stages.core.data.decode import FilmLimits
 from stages.core.data.films import DatasetInfo, FilmSet
 from stages.core.data.pool import map_unordered, worker_count
-from stages.core.data.resumable import FinishedRow, ResumableRows
+from stages.core.data.resumable import ResumableRows
 from stages.core.errors import StageError
 from stages.core.stage import Observer
 
@@ -253,17 +253,37 @@ def test_a_read_only_output_is_an_error_and_keeps_finished_work(
 
 def test_a_line_cut_by_a_kill_counts_as_not_done(tmp_path: Path) -> None:
     rows = ResumableRows(tmp_path, "mark", 3, (2, 2))
-    rows.store([FinishedRow(i, {"n": i}, np.full((2, 2), i, np.uint8)) for i in range(2)])
-    rows.close()
+    for i in range(2):
+        rows.pictures.write(i, np.full((2, 2), i, np.uint8))
+    rows.log({i: {"n": i} for i in range(2)})
     log = tmp_path / "done.jsonl"
     log.write_text(log.read_text()[:-4])
     again = ResumableRows(tmp_path, "mark", 3, (2, 2))
     assert again.facts == {0: {"n": 0}}
-    again.store([FinishedRow(2, {}, np.full((2, 2), 9, np.uint8))])
+    again.pictures.write(2, np.full((2, 2), 9, np.uint8))
+    again.log({2: {}})
     again.save([2, 0], tmp_path / "out.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy")[:, 0, 0], [9, 0])
-    again.close()
     assert ResumableRows(tmp_path, "another mark", 3, (2, 2)).facts == {}
+
+
+@pytest.mark.parametrize("numbers", [[], [0], [0, 1, 2, 3, 4], [4, 3, 2], [1, 2, 4], [2, 2, 3, 0, 1]])
+def test_saved_rows_are_the_ones_asked_for_in_that_order(tmp_path: Path, numbers: list[int]) -> None:
+    rows = ResumableRows(tmp_path, "mark", 5, (3, 2))
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 2), np.uint8)
+    for i in (3, 0, 4, 1, 2):
+        rows.pictures.write(i, pictures[i])
+    rows.save(numbers, tmp_path / "out.npy")
+    expected = tmp_path / "expected.npy"
+    np.save(expected, pictures[numbers])
+    assert (tmp_path / "out.npy").read_bytes() == expected.read_bytes()
+
+
+def test_a_row_of_another_size_is_refused_before_it_spoils_its_neighbour(tmp_path: Path) -> None:
+    rows = ResumableRows(tmp_path, "mark", 2, (3, 2))
+    for wrong in (np.zeros((3, 3), np.uint8), np.zeros((3, 2), np.float32)):
+        with pytest.raises(ValueError, match=r"a row is \(3, 2\) uint8"):
+            rows.pictures.write(0, wrong)
 
 
 def test_names_lie_beside_the_raw_data(jobs: list[FilmJob], tmp_path: Path) -> None:
@@ -283,27 +303,42 @@ def _die(x: int) -> int:
     return x
 
 
+def _fail_at_seven(x: int) -> int:
+    if x == 7:
+        raise OSError(errno.EIO, "the disk went away")
+    return x
+
+
 def test_map_unordered_gives_every_result_once() -> None:
-    for workers in (1, 3):
-        assert sorted(map_unordered(_square, range(30), workers)) == [(i, i * i) for i in range(30)]
+    for workers, group in ((1, 1), (3, 1), (3, 4), (2, 100)):
+        results = sorted(map_unordered(_square, range(30), workers, group))
+        assert results == [(i, i * i) for i in range(30)]
     assert worker_count(0, 1000) == len(os.sched_getaffinity(0))
     assert worker_count(8, 3) == 3
 
 
-def test_map_unordered_takes_no_more_items_than_it_can_hold() -> None:
+@pytest.mark.parametrize("group", [1, 3])
+def test_map_unordered_takes_no_more_items_than_it_can_hold(group: int) -> None:
     taken: list[int] = []
 
     class Items(list[int]):
-        def __iter__(self) -> Any:
-            for item in super().__iter__():
-                taken.append(item)
-                yield item
+        def __getitem__(self, key: Any) -> Any:
+            taken.extend(super().__getitem__(key))
+            return super().__getitem__(key)
 
-    results = map_unordered(_square, Items(range(100)), 2)
+    results = map_unordered(_square, Items(range(100)), 2, group)
     for done in range(1, 20):
         next(results)
-        assert len(taken) <= done + 2 * 2
+        assert done <= len(taken) <= done + group - 1 + 2 * 2 * group
     results.close()  # type: ignore[attr-defined]
+
+
+def test_what_a_worker_finished_before_an_error_is_not_lost() -> None:
+    seen: list[tuple[int, int]] = []
+    with pytest.raises(OSError, match="the disk went away"):
+        seen.extend(map_unordered(_fail_at_seven, range(12), 2, group=4))
+    assert {(4, 4), (5, 5), (6, 6)} <= set(seen)
+    assert (7, 7) not in seen
 
 
 def test_a_dead_worker_is_reported_with_what_it_was_at() -> None:

@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.core.data.split import assign_roles, read_split, split_digest, split_metrics, write_split
+from stages.core.data.split import (
+    assign_roles,
+    patient_folds,
+    read_split,
+    split_digest,
+    split_metrics,
+    write_split,
+)
 from stages.core.errors import StageError
 
 SHARES = {"train": 0.6, "val": 0.15, "gate": 0.1, "test": 0.15}
@@ -76,3 +83,25 @@ def test_digest_ignores_order_and_sees_a_moved_film() -> None:
     assert split_digest(moved) != split_digest(split)
     assert split_digest(moved, ["test"]) == split_digest(split, ["test"])
     assert np.array_equal(split["id"], sorted(split["id"]))
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_folds_part_no_patient_and_are_of_one_size(folds: int) -> None:
+    patients = [f"patient-{i % 23}" for i in range(80)]
+    dealt = patient_folds(patients, folds, seed=4)
+    by_patient = pd.DataFrame({"patient": patients, "fold": dealt}).groupby("patient")["fold"]
+    assert (by_patient.nunique() == 1).all()
+    sizes = by_patient.first().value_counts()
+    assert set(sizes.index) == set(range(folds))
+    assert sizes.max() - sizes.min() <= 1
+
+
+def test_as_many_folds_as_patients_leave_none_empty() -> None:
+    assert sorted(patient_folds(names(7), 7, seed=1)) == list(range(7))
+
+
+def test_folds_do_not_depend_on_the_order_of_the_films() -> None:
+    patients = names(40)
+    forwards, backwards = patient_folds(patients, 4, 2), patient_folds(patients[::-1], 4, 2)
+    assert np.array_equal(forwards, backwards[::-1])
+    assert (forwards != patient_folds(patients, 4, 3)).any(), "another seed gives other folds"
