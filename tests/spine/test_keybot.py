@@ -256,7 +256,9 @@ def test_the_loop_answers_as_the_straightforward_one(network: KeyBotRefiner, rou
     refiner = network.float().eval()
     detector, corrector = WindowDetector(DETECTOR, SCHEMA).eval(), DeepLabCorrector(CORRECTOR, SCHEMA).eval()
     corrector.codec = GaussianHeatmap(sigma=2.0, stride=1, window=1, sharpness=1.0)  # its highest pixels
-    head = KeyBotHead(refiner, GaussianHeatmap(sigma=SIGMA, stride=1, window=WINDOW, sharpness=SHARPNESS), LARGE, None)
+    head = KeyBotHead(
+        refiner, GaussianHeatmap(sigma=SIGMA, stride=1, window=WINDOW, sharpness=SHARPNESS), LARGE, None
+    )
     ready = Refiner((for_prediction(head),), REFINER, SCHEMA, LARGE, torch.device("cpu"))
     checks = TrainedDetector(DETECTOR, detector, SCHEMA)
     corrects = TrainedCorrector(CORRECTOR, corrector, SCHEMA)
