@@ -59,7 +59,7 @@ def predict_files(
         found = system.predict(film.pixels[None], told[None])
         answer = describe(found, told, film)
         if (verdict := system.likeness.judge(film.pixels)).unlike:
-            answer["warnings"] = [WARNINGS[verdict.kind]]
+            answer["warnings"].append(WARNINGS[verdict.kind])
         points = found.points[0]
         write_overlay(out / names[file], film.pixels, points, answer["cobb_degrees"]["major"])
         source: dict[str, Any] = {"file": str(file), "overlay": names[file], "phantom": film.phantom}
@@ -104,7 +104,10 @@ def describe(found: Answer, told: np.ndarray, film: Film) -> dict[str, Any]:
         "expected_error_raw_px": round(float(expected.mean()), 2),
         "cobb_degrees": {angle: round(float(a), 2) for angle, a in zip(ANGLES, angles, strict=True)},
         "end_vertebrae": {"upper": LEVELS[upper], "lower": LEVELS[lower]},
-        "warnings": [],
+        "warnings": [
+            f"the hint for {SCHEMA.names[i]} lies far from where the film shows it: no other point followed it"
+            for i in np.flatnonzero(found.doubted[0])
+        ],
     }
     if film.spacing_mm is not None:
         answer["spacing_mm"] = {

@@ -8,7 +8,7 @@ that it does not mend a few films of val by luck and break others; where there i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -37,6 +37,7 @@ class Params(StageParams):
     ensemble: bool
     propagate: bool
     hint_noise: float = Field(gt=0)
+    hint_reach: float = Field(gt=0)
     rounds: int = Field(ge=0)
     updates: tuple[str, ...] = Field(min_length=1)
     thresholds: tuple[float, ...] = Field(min_length=1)
@@ -135,7 +136,7 @@ def run(
     weights |= {f"corrector.{k}": v for k, v in load_weights(corrector).items()}
     weights |= {f"likeness.{k}": v for k, v in as_tensors(likeness.to_arrays()).items()}
     if propagation is not None:
-        told = {"covariance": propagation.covariance, "noise": np.array(propagation.noise)}
+        told = {name: np.array(value) for name, value in asdict(propagation).items()}
         weights |= {f"propagation.{k}": v for k, v in as_tensors(told).items()}
     height, width = data.films.model_size
     card = ModelCard(
@@ -210,7 +211,7 @@ def _propagation(params: Params, data: LabelledFilms, predictions: Path) -> Prop
     table = table[table["clicks"] == 0]
     rows = data.films.rows(table["id"])
     predicted = tables.stack_points(table["landmarks"]).astype(np.float64)
-    return Propagation.fit(predicted, data.landmarks_model[rows], params.hint_noise)
+    return Propagation.fit(predicted, data.landmarks_model[rows], params.hint_noise, params.hint_reach)
 
 
 def main() -> None:

@@ -242,7 +242,7 @@ def test_what_hints_say_of_other_points_is_part_of_every_pass() -> None:
         probability[:, 1:] *= 0.5
         return probability
 
-    shared = Propagation(np.kron(np.ones((K, K)), np.eye(2)) * 50, noise=0.01)
+    shared = Propagation(np.kron(np.ones((K, K)), np.eye(2)) * 50, noise=0.01, reach=8.0)
     both = loop(check, put_right, rule("hint"), Stubborn(first=wrong), shared)
     last, _ = both.run(FILMS, NO_HINTS, both.refine(FILMS, NO_HINTS))
     np.testing.assert_allclose(last.points, TRUTH, atol=0.01)

@@ -42,14 +42,16 @@ def click_through(
     """
     hints = np.full(truth.shape, np.nan)
     state = loop.refine(films, hints)
+    first, told = state.points, hints
     points: list[np.ndarray] = []
     hinted: list[np.ndarray] = []
     first_rounds: list[Round] = []
     for count in range(clicks + 1):
         if count:
             hints = click_worst(hints, points[-1], truth, scale)
-            state = loop.refine(films, hints, state.maps)
-        answer, rounds = loop.run(films, hints, state) if with_loop else (state, [])
+            told = loop.believable(first, hints)
+            state = loop.refine(films, told, state.maps)
+        answer, rounds = loop.run(films, told, state) if with_loop else (state, [])
         if not count:
             first_rounds = rounds
         points.append(answer.points)

@@ -98,6 +98,10 @@ class Loop:
         points = seen.points if self.propagation is None else self.propagation.apply(seen.points, hints)
         return State(points, seen.maps)
 
+    def believable(self, first: np.ndarray, hints: np.ndarray) -> np.ndarray:
+        """The hints (N, K, 2) that may move other points than their own, given the answer without hints."""
+        return hints if self.propagation is None else self.propagation.believable(first, hints)
+
     def run(self, films: np.ndarray, hints: np.ndarray, state: State) -> tuple[State, list[Round]]:
         """All rounds on films that `refine` has seen.
 

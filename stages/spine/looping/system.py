@@ -36,6 +36,7 @@ class Answer:
         expected_error: (N, K) in the same px; 0 where a user gave the point.
         wrong: (N, K) the Detector's probability of being wrong.
         first: (N, K, 2) the Refiner's own answer, before the loop.
+        doubted: (N, K) bool: points of hints so far from the answer without hints that they move no other point.
         rounds: of the loop, in model px.
     """
 
@@ -43,6 +44,7 @@ class Answer:
     expected_error: np.ndarray
     wrong: np.ndarray
     first: np.ndarray
+    doubted: np.ndarray
     rounds: list[Round]
 
 
@@ -90,14 +92,19 @@ class System:
         told = np.full((len(films), self.schema.n_points, 2), np.nan)
         if hints is not None:
             told = geometry.apply(matrix, hints)
-        first = self.loop.refine(stored, told)
-        state, rounds = self.loop.run(stored, told, first)
         given = np.isfinite(told).all(-1)
+        first = self.loop.refine(stored, np.full(told.shape, np.nan))
+        believed = told
+        if given.any():
+            believed = self.loop.believable(first.points, told)
+            first = self.loop.refine(stored, believed)
+        state, rounds = self.loop.run(stored, believed, first)
         final = np.where(given[..., None], told, state.points)
         points = geometry.apply(back, final)
         wrong, expected = self.judge(stored, State(final, state.maps), told)
         in_px = expected * vertebra_heights(points)[:, None]
-        return Answer(points, in_px, wrong, geometry.apply(back, first.points), rounds)
+        doubted = given & ~np.isfinite(believed).all(-1)
+        return Answer(points, in_px, wrong, geometry.apply(back, first.points), doubted, rounds)
 
     def judge(self, stored: np.ndarray, state: State, hints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, K) probability of being wrong, and expected error in vertebra heights; 0 where a user knows."""
@@ -132,8 +139,9 @@ def assemble(card: ModelCard, weights: Mapping[str, Tensor], schema: LandmarkSch
     corrector = correcting.build(params["corrector"], schema, parts["corrector"])
     propagation = None
     if parts["propagation"]:
+        told = parts["propagation"]
         propagation = Propagation(
-            parts["propagation"]["covariance"].double().numpy(), float(parts["propagation"]["noise"])
+            told["covariance"].double().numpy(), float(told["noise"]), float(told["reach"])
         )
     loop = Loop(
         refiner,
