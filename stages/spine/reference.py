@@ -137,7 +137,7 @@ def judge_plainly(detector: WindowDetector, film: Tensor, points: Tensor) -> Ten
     side, sigma = detector.architecture.side, detector.architecture.sigma
     seen = []
     for members in detector.members:
-        crop, places = _stretched(film, points[0, members], side)
+        crop, places = stretched_crop(film, points[0, members], side)
         drawn = encode_film_by_film(places[None], (side, side), sigma)
         grey = (2 * crop - 1).repeat(1, detector.architecture.film_channels, 1, 1)
         seen.append(torch.cat((grey, drawn), 1))
@@ -161,7 +161,7 @@ def propose_plainly(
     return (torch.stack((highest % size[1], highest // size[1]), -1) + 0.5) * scale - 0.5
 
 
-def _stretched(film: Tensor, points: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def stretched_crop(film: Tensor, points: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """The box of (P, 2) points cut from a (1, 1, H, W) film: (1, 1, side, side), and the points in its px."""
     last = points.new_tensor([film.shape[-1] - 1, film.shape[-2] - 1])
     low = torch.minimum(points.amin(0).floor().clamp_min(0), last)

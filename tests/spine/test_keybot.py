@@ -13,7 +13,7 @@ from stages.core.model.codecs import GaussianHeatmap
 from stages.spine import reference
 from stages.spine.checking import architecture as checking
 from stages.spine.checking.inference import TrainedDetector
-from stages.spine.checking.network import WindowDetector
+from stages.spine.checking.network import WindowDetector, crop
 from stages.spine.correcting import architecture as correcting
 from stages.spine.correcting.inference import TrainedCorrector
 from stages.spine.correcting.network import DeepLabCorrector
@@ -254,6 +254,7 @@ def test_folding_keeps_the_values_and_leaves_no_normalisation(
 def test_the_loop_answers_as_the_straightforward_one(network: KeyBotRefiner, rounds: int) -> None:
     """All points flagged, so that crops that end between pixels or on them make no difference."""
     refiner = network.float().eval()
+    nn.init.constant_(refiner.hint_encoder.scale, 5.0)  # a fresh network hardly listens
     detector, corrector = WindowDetector(DETECTOR, SCHEMA).eval(), DeepLabCorrector(CORRECTOR, SCHEMA).eval()
     corrector.codec = GaussianHeatmap(sigma=2.0, stride=1, window=1, sharpness=1.0)  # its highest pixels
     head = KeyBotHead(
@@ -279,16 +280,30 @@ def test_the_loop_answers_as_the_straightforward_one(network: KeyBotRefiner, rou
     torch.testing.assert_close(torch.from_numpy(state.points).float(), plain, rtol=0, atol=1e-2)
 
 
-def test_windows_cut_one_by_one_are_judged_much_as_all_at_once() -> None:
-    """A smooth film, for the reference's crops reach half a pixel further."""
+def test_a_crop_cut_alone_shows_what_one_cut_with_others_does() -> None:
+    """On a smooth film, for the reference's crops end half a pixel further out."""
     torch.manual_seed(0)
-    detector = WindowDetector(DETECTOR, SCHEMA).eval()
     film = F.interpolate(torch.rand(1, 1, 8, 4), size=LARGE, mode="bicubic").clamp(0, 1)
-    points = torch.rand(1, K, 2) * torch.tensor([LARGE[1] - 1.0, LARGE[0] - 1.0])
+    points = 10 + torch.rand(8, 2) * torch.tensor([LARGE[1] - 20.0, LARGE[0] - 20.0])
+    cut, places = reference.stretched_crop(film, points, 32)
+    crops, theirs = crop(film, points[None, None], margin=0.0, side=32)
+    assert (cut - crops).abs().max() < 0.25 * crops.std()
+    assert (places - theirs[0]).abs().max() < 1.0
+
+
+def test_the_most_suspicious_window_decides_also_one_by_one(points: Tensor) -> None:
+    detector = WindowDetector(DETECTOR, SCHEMA).eval()
+    head = detector.classifier.get_submodule("fc")
+    assert isinstance(head, nn.Linear)
+    nn.init.zeros_(head.weight)
+    nn.init.constant_(head.bias[:4], -1.0)  # what a window says of its upper vertebra
+    nn.init.constant_(head.bias[4:], 2.0)  # of its lower one
+    film, places = torch.rand(1, 1, *LARGE), points[:1].float()
     with torch.inference_mode():
-        plain = torch.logit(reference.judge_plainly(detector, film, points))
-        ours = detector(film, points)
-    assert (plain - ours).abs().max() < 0.2 * ours.std()
+        plain = reference.judge_plainly(detector, film, places)
+        torch.testing.assert_close(plain, torch.sigmoid(detector(film, places)))
+    assert (plain[0, 4:] > 0.5).all()
+    assert (plain[0, :4] < 0.5).all()
 
 
 def test_what_does_not_fit_is_named(network: KeyBotRefiner) -> None:
