@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from stages.core.model.codecs import GaussianHeatmap
 from stages.spine import reference
-from stages.spine.checking import architecture as checking
-from stages.spine.checking.inference import TrainedDetector
+from stages.spine.checking import inference as checking
+from stages.spine.checking.architecture import Architecture as DetectorArchitecture
 from stages.spine.checking.network import WindowDetector
-from stages.spine.correcting import architecture as correcting
-from stages.spine.correcting.inference import TrainedCorrector
+from stages.spine.correcting import inference as correcting
+from stages.spine.correcting.architecture import Architecture as CorrectorArchitecture
 from stages.spine.correcting.network import DeepLabCorrector
 from stages.spine.looping.loop import Loop, LoopRule
 from stages.spine.refining.architecture import Architecture, InputSize
@@ -53,11 +53,11 @@ REFINER = Architecture(
     form="keybot", backbone="hrnet_w32", weights="random", channels=1, decoder="flat", mixer_layers=0,
     stride=4, sigma=SIGMA, hint_sigma=SIGMA, hint_channels=1, average_mirror=False,
 )  # fmt: skip
-DETECTOR = checking.Architecture(
+DETECTOR = DetectorArchitecture(
     form="windows", backbone="resnet18", film_channels=3, sigma=5.0, input=InputSize(height=256, width=128),
     vertebrae=2, margin=0.0, side=128, per_film=16,
 )  # fmt: skip
-CORRECTOR = correcting.Architecture(
+CORRECTOR = CorrectorArchitecture(
     form="deeplab", input=InputSize(height=256, width=128), sigma=5.0, film_channels=3,
     heatmaps=REFINER.model_copy(update={"form": "softmax"}),
 )  # fmt: skip
@@ -188,8 +188,6 @@ def _loops(
     detector, corrector = WindowDetector(DETECTOR, SCHEMA).eval(), DeepLabCorrector(CORRECTOR, SCHEMA)
     _take_statistics(corrector, as_input(films[:, ::2, ::2]), points / 2)
     corrector.eval()
-    # The reference reads a Corrector's highest pixels.
-    corrector.codec = GaussianHeatmap(sigma=CORRECTOR.sigma, stride=1, window=1, sharpness=1.0)
     plain_network = copy.deepcopy(network).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     @torch.inference_mode()
@@ -202,10 +200,10 @@ def _loops(
     head = KeyBotHead.build(REFINER, POINTS, SIZE, None)
     head.network.load_state_dict(network.state_dict())
     refiner = Refiner((for_prediction(head),), REFINER, SCHEMA, SIZE, torch.device("cpu"))
-    checks, corrects = (
-        TrainedDetector(DETECTOR, detector, SCHEMA),
-        TrainedCorrector(CORRECTOR, corrector, SCHEMA),
-    )
+    checks = checking.build({"network": DETECTOR.model_dump()}, SCHEMA, detector.state_dict())
+    corrects = correcting.build({"network": CORRECTOR.model_dump()}, SCHEMA, corrector.state_dict())
+    # The reference reads a Corrector's highest pixels.
+    corrects.network.codec = GaussianHeatmap(sigma=CORRECTOR.sigma, stride=1, window=1, sharpness=1.0)
     loop = Loop(
         refiner,
         None,
