@@ -45,7 +45,7 @@ POINTS, SIZE, SIGMA = 68, (512, 256), 7.5
 WINDOW, SHARPNESS = 15, 10.0
 HINTED = 2
 DECODING_WEIGHT = 0.01
-RULE = LoopRule(update="hint", rounds=3, threshold=0.0, accept=-1e9)
+RULE = LoopRule(update="hint", rounds=3, threshold=0.0, accept=None)
 PROMISED = {"training step": 0.6, "one film": 0.6}
 AGREE = {"training step": 1e-5, "one film": 1e-2}
 """Of the losses; of the points in px, which a fresh network's nearly flat maps leave loose in float32."""

@@ -116,7 +116,7 @@ def run(
         means[rule] = float(found.mean())
         if compare(found, without, data.patients[val], params.bootstrap, params.seed).verdict == "better":
             proven.append(rule)
-        observe(i, threshold=rule.threshold, accept=rule.accept, replace=rule.update == "replace",
+        observe(i, threshold=rule.threshold, accept=rule.accept or 0.0, replace=rule.update == "replace",
                 val_error_raw_px=means[rule])  # fmt: skip
     chosen = min(proven, key=lambda rule: means[rule])
     loop = replace(loop, rule=chosen)
@@ -167,7 +167,7 @@ def run(
         "rules_proven": len(proven) - 1,
         "rule_rounds": chosen.rounds,
         "rule_threshold": chosen.threshold,
-        "rule_accept": chosen.accept,
+        "rule_accept": chosen.accept or 0.0,
         "rule_replaces": float(chosen.update == "replace"),
         "expected_error_by_detector": float(expected.score == "detector"),
         "val_expected_error_heights": float(np.mean(expected.of(scores[expected.score]))),

@@ -37,14 +37,14 @@ class LoopRule(BaseModel):
         threshold: a point is flagged from this probability of being wrong.
         accept: a round is kept only where the film's suspicion, the mean probability over its points that no
             user gave, falls by at least this share. The rule that keeps a film from ending worse than it
-            began, as far as the Detector can tell. Negative shares let a round raise it.
+            began, as far as the Detector can tell. Negative shares let a round raise it; None keeps every one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     update: Update
     rounds: int = Field(ge=0, le=10)
     threshold: float = Field(ge=0, le=1)
-    accept: float
+    accept: float | None
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Loop:
         active, rounds = np.arange(len(points)), []
         given = np.isfinite(hints).all(-1)
         probability = self._checked(active, films, points, hints)
-        for _ in range(self.rule.rounds):
+        for number in range(1, self.rule.rounds + 1):
             flagged = np.zeros(points.shape[:2], bool)
             flagged[active] = (probability[active] >= self.rule.threshold) & ~given[active]
             active = active[flagged[active].any(1)]
@@ -130,10 +130,13 @@ class Loop:
                 told = np.where(given[active, :, None], hints[active], pseudo[active])
                 seen = self.refine(films[active], told, maps[torch.from_numpy(active)])
                 after, after_maps = seen.points, seen.maps
-            checked = self._checked(active, films[active], after, hints[active])
-            kept = self._suspicion(checked, given[active]) <= (1 - self.rule.accept) * self._suspicion(
-                probability[active], given[active]
-            )
+            checked, kept = probability[active], np.ones(len(active), bool)
+            # What every round is kept for needs no check after the last.
+            if self.rule.accept is not None or number < self.rule.rounds:
+                checked = self._checked(active, films[active], after, hints[active])
+            if self.rule.accept is not None:
+                bound = (1 - self.rule.accept) * self._suspicion(probability[active], given[active])
+                kept = self._suspicion(checked, given[active]) <= bound
             active_kept = active[kept]
             points[active_kept], probability[active_kept] = after[kept], checked[kept]
             maps[torch.from_numpy(active_kept)] = after_maps[torch.from_numpy(np.flatnonzero(kept))]

@@ -205,7 +205,7 @@ def _oracles(system: System, data: LabelledFilms, rows: np.ndarray) -> dict[str,
 
     rule = system.loop.rule
     always = LoopRule(
-        update=rule.update, rounds=max(1, rule.rounds), threshold=min(rule.threshold, 0.5), accept=-1e9
+        update=rule.update, rounds=max(1, rule.rounds), threshold=min(rule.threshold, 0.5), accept=None
     )
     return {
         "oracle_detector": replace(system.loop, check=knows_wrong, rule=always),
