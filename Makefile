@@ -24,7 +24,7 @@ down: $(INSTALLED)
 	plumbline down
 
 bench: $(INSTALLED)  ## Speed ratios, each taken in one run
-	python -m bench.heatmaps && python -m bench.convert
+	python -m bench.heatmaps && python -m bench.convert && python -m bench.refiner
 
 setup: $(INSTALLED)
 
