@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from bench.timing import times_in_turn
 from stages.core.model.codecs import GaussianHeatmap
 from stages.spine.reference import decode_all_pairs, encode_film_by_film
 
@@ -56,7 +56,7 @@ def main() -> None:
     slow = []
     for name, (plain, batched) in contests.items():
         difference = float((plain() - batched()).abs().max())
-        before, after = _times_in_turn(plain, batched, arguments.repeats)
+        before, after = times_in_turn(plain, batched, arguments.repeats)
         ratio, promise = before / after, PROMISED.get(name)
         print(
             f"{name:22}{before * 1e3:11.1f} ms{after * 1e3:9.1f} ms{ratio:8.1f}"
@@ -66,19 +66,6 @@ def main() -> None:
             slow.append(name)
     if slow:
         sys.exit(f"{', '.join(slow)}: slower than promised, or other values than the plain loop")
-
-
-def _times_in_turn(
-    plain: Callable[[], Tensor], batched: Callable[[], Tensor], repeats: int
-) -> tuple[float, float]:
-    """Least seconds of both, measured in turn."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats):
-        for work, taken in zip((plain, batched), times, strict=True):
-            start = time.perf_counter()
-            work()
-            taken.append(time.perf_counter() - start)
-    return min(times[0]), min(times[1])
 
 
 if __name__ == "__main__":

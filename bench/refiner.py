@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.timing import times_in_turn
 from stages.core.model.codecs import GaussianHeatmap
 from stages.spine import reference
 from stages.spine.checking import inference as checking
@@ -101,7 +101,7 @@ def main() -> None:
     missed = []
     for name, contest in contests.items():
         difference = float(contest.difference.abs().max())
-        before, after = _times_in_turn(contest.plain, contest.ours, arguments.repeats)
+        before, after = times_in_turn(contest.plain, contest.ours, arguments.repeats)
         part, promise = after / before, PROMISED[name]
         print(
             f"{name:15}{before:8.2f} s{after:8.2f} s{part:8.2f}{promise:10.2f}{difference:20.1e}", flush=True
@@ -220,19 +220,6 @@ def _loops(
         return torch.from_numpy(state.points)
 
     return plainly, ours
-
-
-def _times_in_turn(
-    plain: Callable[[], Tensor], ours: Callable[[], Tensor], repeats: int
-) -> tuple[float, float]:
-    """Least seconds of both, measured in turn."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats):
-        for work, taken in zip((plain, ours), times, strict=True):
-            start = time.perf_counter()
-            work()
-            taken.append(time.perf_counter() - start)
-    return min(times[0]), min(times[1])
 
 
 if __name__ == "__main__":
