@@ -7,15 +7,15 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from flows.lanes import LANES
 from flows.services import status
-from stages.core.params import lookup
 
 FREE_BYTES = 5_000_000_000
 """Disk that the demo, its cache and MLflow's copies fit into with room to spare."""
@@ -92,16 +92,24 @@ def _device(root: Path) -> Finding:
 
     tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     overlays = tree["profiles"].get(tree["profile"]) or {}
-    named = [str((lookup(overlays, f"{lane}.train") or {}).get("device", tree["device"])) for lane in LANES]
+    named = {str(tree["device"]), *_devices(overlays)}
     there = [
         "cpu",
         *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())),
     ]
     ok = all(device == "cpu" or torch.cuda.is_available() for device in named)
-    wanted = ", ".join(sorted(set(named)))
+    wanted = ", ".join(sorted(named))
     return Finding(
         "device", ok, f"params.yaml asks for {wanted}; here: {', '.join(there)}, {os.cpu_count()} cores"
     )
+
+
+def _devices(tree: Any) -> Iterator[str]:
+    """Every `device` in the sections of a profile."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        if key == "device":
+            yield str(value)
+        yield from _devices(value)
 
 
 def _disk(root: Path) -> Finding:

@@ -98,15 +98,21 @@ def _metas(raw: Mapping[str, Any]) -> dict[str, StageMeta]:
 def select(graph: Graph, patterns: Set[str]) -> dict[str, Stage]:
     """The stages whose names match a pattern (`spine-*`), and all that they need.
 
+    As to DVC, the name of a repeated stage alone (`chest-phase`) means all of `chest-phase@...`.
+
     Raises:
         StageError: naming every pattern that matches no stage.
     """
-    if idle := sorted(p for p in patterns if not any(fnmatchcase(name, p) for name in graph)):
+    names = {name: (name, name.partition("@")[0]) for name in graph}
+    matched = {
+        p: {n for n, known in names.items() if any(fnmatchcase(k, p) for k in known)} for p in patterns
+    }
+    if idle := sorted(pattern for pattern, found in matched.items() if not found):
         raise StageError(f"no stage matches {', '.join(idle)}; there are {', '.join(graph)}")
+    wanted = set().union(*matched.values())
     chosen: set[str] = set()
     for name in reversed(list(graph)):
-        wanted = any(fnmatchcase(name, pattern) for pattern in patterns)
-        if wanted or any(name in graph[later].needs for later in chosen):
+        if name in wanted or any(name in graph[later].needs for later in chosen):
             chosen.add(name)
     return {name: stage for name, stage in graph.items() if name in chosen}
 

@@ -6,12 +6,16 @@ DVC does not follow imports: a stage reruns after an edit only if dvc.yaml lists
 from __future__ import annotations
 
 import ast
+import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from stages.core.params import lookup
 
 FRAME = {
     "stages/core/stage.py": "passes paths and parameters on, keeps the journal",
@@ -34,11 +38,39 @@ class CodeDependencies:
     """declared, but covering nothing that is imported"""
 
 
+def read_stages(root: Path) -> dict[str, dict[str, Any]]:
+    """The stages of dvc.yaml, those that `foreach` repeats written out as `name@key`, in the file's order.
+
+    Of the placeholders only `${key}` and `${item...}` are filled; the others stay as they are written.
+    """
+    tree = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
+    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    stages: dict[str, dict[str, Any]] = {}
+    for name, stage in tree["stages"].items():
+        if "foreach" not in stage:
+            stages[name] = stage
+            continue
+        for key, item in lookup(params, stage["foreach"].strip("${} ")).items():
+            stages[f"{name}@{key}"] = _filled(stage["do"], {"key": key, "item": item})
+    return stages
+
+
+def _filled(node: Any, values: Mapping[str, Any]) -> Any:
+    """`node` with each `${path}` whose first part is in `values` replaced in every string."""
+    if isinstance(node, dict):
+        return {_filled(key, values): _filled(value, values) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_filled(value, values) for value in node]
+    if not isinstance(node, str):
+        return node
+    known = rf"\$\{{((?:{'|'.join(values)})(?:\.\w+)*)\}}"
+    return re.sub(known, lambda found: str(lookup(dict(values), found[1])), node)
+
+
 def stage_modules(root: Path) -> dict[str, str]:
     """stage name -> module that its command runs."""
-    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     modules = {}
-    for name, stage in stages.items():
+    for name, stage in read_stages(root).items():
         words = stage["cmd"].split()
         modules[name] = words[words.index("-m") + 1]
     return modules
@@ -77,7 +109,7 @@ def _file_of(root: Path, module: str) -> Path | None:
 
 def code_dependencies(root: Path) -> list[CodeDependencies]:
     """One entry a stage of dvc.yaml."""
-    stages: dict[str, Any] = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = read_stages(root)
     found = []
     for name, module in stage_modules(root).items():
         imported = imported_files(root, module)

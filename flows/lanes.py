@@ -36,7 +36,7 @@ class Lane:
 
 LANES = {
     "spine": Lane("spine", Path("models/spine/system"), judge="folder"),
-    "chest": Lane("chest", Path("models/chest/regressor"), judge="folder"),
+    "chest": Lane("chest", Path("models/chest/system"), judge="folder"),
     "pose": Lane("pose", Path("models/pose/refiner")),
 }
 

@@ -91,7 +91,9 @@ def _rows(root: Path, lane: str) -> Iterator[str]:
         interval = f"{metrics[said.low]:.2f} to {metrics[said.high]:.2f}"
     yield f"| {name} | {test_set} | **model** | **{metrics[said.error]:.2f}** {said.unit} ({interval}) | | |"
     compared = pd.read_csv(reports / "evaluation" / "comparison.csv")
-    compared = compared[(compared["role"] == "test") & (compared["error"] == compared["error"].iloc[0])]
+    first = compared.iloc[0]  # the lane's model and its main error come first
+    compared = compared[(compared["role"] == "test") & (compared["error"] == first["error"])]
+    compared = compared[compared["method_a"] == first["method_a"]]
     for row in compared.to_dict("records"):
         floor = metrics[said.floor.format(row["method_b"])]
         between = "" if math.isnan(row["low"]) else f" ({row['low']:.2f} to {row['high']:.2f})"

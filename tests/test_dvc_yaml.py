@@ -10,13 +10,12 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
-from flows.deps import code_dependencies, imported_files, stage_modules
+from flows.deps import code_dependencies, imported_files, read_stages, stage_modules
 from stages.core.params import StageParams, load_params, lookup
 
 ROOT = Path(__file__).resolve().parents[1]
-DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-STAGES = DVC["stages"]
+STAGES = read_stages(ROOT)
 MODULES = stage_modules(ROOT)
 every_stage = pytest.mark.parametrize("name", list(STAGES))
 
@@ -24,6 +23,12 @@ every_stage = pytest.mark.parametrize("name", list(STAGES))
 def params_model(name: str) -> type[StageParams]:
     run = importlib.import_module(MODULES[name]).run
     return get_type_hints(run)["params"]
+
+
+def sections(name: str) -> list[str]:
+    """Paths in params.yaml that a stage reads; of a stage `name@key` the entry of the key too."""
+    model = params_model(name)
+    return [model.section, *([f"{model.each}.{name.partition('@')[2]}"] if model.each else [])]
 
 
 def paths(entries: list[Any]) -> set[str]:
@@ -36,7 +41,7 @@ def outputs(stage: dict[str, Any]) -> set[str]:
 
 @every_stage
 def test_stage_is_the_module_of_its_name(name: str) -> None:
-    lane, _, step = name.partition("-")
+    lane, _, step = name.partition("@")[0].partition("-")
     assert MODULES[name] == (f"stages.{lane}.{step}" if step else f"stages.{lane}")
 
 
@@ -74,27 +79,30 @@ def test_training_does_not_depend_on_report_or_tracking_code() -> None:
 def test_parameters_are_those_that_the_stage_reads(name: str) -> None:
     model = params_model(name)
     shared = {k for k, v in PARAMS.items() if k in model.model_fields and not isinstance(v, dict)}
-    expected = shared | ({model.section} if lookup(PARAMS, model.section) else set())
-    if any(lookup(overlay, model.section) for overlay in PARAMS["profiles"].values()):
-        expected.add(f"profiles.${{profile}}.{model.section}")
+    expected = shared
+    for section in sections(name):
+        if lookup(PARAMS, section):
+            expected.add(section)
+        if any(lookup(overlay, section) for overlay in PARAMS["profiles"].values()):
+            expected.add(f"profiles.${{profile}}.{section}")
     assert set(STAGES[name].get("params", [])) == expected
 
 
 @pytest.mark.parametrize("profile", list(PARAMS["profiles"]))
 @every_stage
 def test_every_profile_fills_every_stage(name: str, profile: str) -> None:
-    load_params(params_model(name), ROOT / "params.yaml", profile)
+    load_params(params_model(name), ROOT / "params.yaml", profile, name.partition("@")[2] or None)
 
 
 def test_every_parameter_is_read_by_a_stage() -> None:
     models = [params_model(name) for name in STAGES]
-    sections = {model.section for model in models} | {"registry"}
+    read = {model.section for model in models} | {model.each for model in models} | {"registry"}
     unread = [
         f"{lane}.{section}"
         for lane, tree in PARAMS.items()
         if isinstance(tree, dict) and lane not in ("profiles", "raw", "registry")
         for section in tree
-        if f"{lane}.{section}" not in sections and lane not in sections
+        if f"{lane}.{section}" not in read and lane not in read
     ]
     fields = {field for model in models for field in model.model_fields}
     unread += [
@@ -114,3 +122,18 @@ def test_outputs_lie_where_they_belong_and_none_is_persistent(name: str) -> None
             assert not options.get("persist"), (
                 "a persistent output switches DVC's run-cache off for its stage"
             )
+
+
+def test_stages_are_those_that_dvc_finds() -> None:
+    """Repeated stages are written out here and by DVC alike: same names, commands, inputs and outputs."""
+    from dvc.repo import Repo
+
+    with Repo(str(ROOT)) as repo:
+        found = {stage.name: stage for stage in repo.index.stages if hasattr(stage, "name")}
+        assert found.keys() == STAGES.keys()
+        for name, stage in found.items():
+            if "@" in name:
+                assert stage.cmd == STAGES[name]["cmd"].strip()
+                assert {out.def_path for out in stage.outs} == outputs(STAGES[name])
+                files = {dep.def_path for dep in stage.deps if dep.def_path != "params.yaml"}
+                assert files == set(STAGES[name]["deps"])

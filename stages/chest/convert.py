@@ -2,7 +2,8 @@
 
 Left out, with a reason in quarantine.csv: what `layout.find_problems` and `layout.judge_points` name, films
 of another size than the labels were made for, second copies of a file, films without a label, and what the
-engine cannot decode. Kept but listed: labels that depart from the fourteen degrees of freedom or the grid.
+engine cannot decode. Kept but listed: labels that touch the border or depart from the fourteen degrees of
+freedom or the grid (`layout.shape_findings`), films stored as colour, and names that speak of another class.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from stages.chest.raw.inventory import take_inventory
-from stages.chest.raw.layout import DEFAULT_NAME, FINDINGS, read_raw
+from stages.chest.raw.layout import DEFAULT_NAME, REASONS, read_raw
 from stages.chest.schema import CHEST
 from stages.core.data.convert import ConvertSettings, convert_films, names_file, write_names
 from stages.core.data.decode import FilmLimits
@@ -37,14 +38,18 @@ class Params(StageParams):
 
 
 def run(params: Params, raw: Path, output: Path, observe: Observer) -> dict[str, float]:
-    """Write the film store `output`, and the private table of names (see `names_file`)."""
+    """Write the film store `output`, and the private table of names (see `names_file`).
+
+    Returns:
+        What `convert_films` counts; reasons that no film has are there with 0.
+    """
     inventory = take_inventory(read_raw(raw))
     info = DatasetInfo(dataset_name(raw, DEFAULT_NAME), CHEST.lane)
     counts = convert_films(
         inventory.jobs, inventory.refusals, output, info, CHEST.n_points, params.settings, observe
     )
     write_names(names_file(output, info), inventory.names)
-    return {**{f"n_{finding}": 0 for finding in FINDINGS}, **counts}
+    return {**{f"n_{reason}": 0 for reason in REASONS}, **counts}
 
 
 def main() -> None:

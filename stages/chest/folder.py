@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stages.chest.measures import shares_under
 from stages.chest.raw.inventory import take_inventory
 from stages.chest.raw.layout import DEFAULT_NAME, read_raw
 from stages.chest.schema import CHEST, REPORT_FRAME
@@ -20,7 +21,7 @@ from stages.core.model.prediction import LIMITS
 from stages.core.stage import Observer
 
 if TYPE_CHECKING:
-    from stages.chest.regressor.inference import TrainedRegressor
+    from stages.chest.system_model import TrainedSystem
 
 TIMED_FILMS = 32
 """of a folder, to say how long one film takes"""
@@ -32,19 +33,21 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
     Films that cannot be used are listed, not fatal; where none is left, StageError names them all.
 
     Args:
-        model: folder of chest-train.
+        model: folder of chest-system.
         data: a folder in the raw layout; a split.csv in it is not looked at.
         scratch: an empty folder for the converted films.
         threads: native threads.
     Returns:
-        n_films, mean_px224 and median_px224 with their spread, the same by class, seconds_per_film from the
-        file to the points, film by film, and `quarantined`: what was left out or noted, and why.
+        n_films, mean_px224 and median_px224 with their spread and the shares of films under published
+        thresholds, the same by class; `coverage`: the share of labels within the radius about their point,
+        beside what was claimed of it; seconds_per_film from the file to the points, film by film; and
+        `quarantined`: what was left out or noted, and why.
     """
-    from stages.chest.regressor.inference import TrainedRegressor
+    from stages.chest.system_model import TrainedSystem
     from stages.core.train import runtime
 
     runtime.prepare("cpu", threads, 0)
-    trained = TrainedRegressor.open(model)
+    trained = TrainedSystem.open(model)
     inventory = take_inventory(read_raw(data))
     info = DatasetInfo(dataset_name(data, DEFAULT_NAME), CHEST.lane)
     # One worker: films are small, and forking a process that has used OpenCV's threads can hang its children.
@@ -55,7 +58,8 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
     )
     films = FilmSet.open(scratch / "films")
     rows = np.arange(len(films))
-    predicted = films.to_raw(trained.predict(films.images), rows)
+    found = trained.predict(np.asarray(films.images))
+    predicted = films.to_raw(found.points, rows)
     errors = scaled_errors(predicted, films.landmarks_raw, films.sizes_raw, REPORT_FRAME)
     per_film = film_errors(errors)
     classes = films.table["group"].to_numpy()
@@ -70,6 +74,8 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
             name: {"n_films": int((classes == name).sum()), **_spread(per_film[classes == name])}
             for name in sorted(set(classes))
         },
+        "coverage": float((errors <= found.radius).mean()),
+        "coverage_claimed": trained.card.params["coverage"],
         "mean_px224_by_landmark": dict(zip(CHEST.names, errors.mean(0).tolist(), strict=True)),
         "seconds_per_film": seconds_per_film(trained, [by_id[i] for i in films.ids[:TIMED_FILMS]]),
         "threads": threads,
@@ -80,20 +86,21 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
     }
 
 
-def _spread(errors: np.ndarray) -> dict[str, float]:
+def _spread(errors: np.ndarray) -> dict[str, Any]:
     return {
         "mean_px224": float(errors.mean()),
         "median_px224": float(np.median(errors)),
         "p10_px224": float(np.percentile(errors, 10)),
         "p90_px224": float(np.percentile(errors, 90)),
+        "share_under_px224": {f"{step:g}": share for step, share in shares_under(errors).items()},
     }
 
 
-def seconds_per_film(trained: TrainedRegressor, jobs: list[FilmJob]) -> float:
+def seconds_per_film(trained: TrainedSystem, jobs: list[FilmJob]) -> float:
     """Mean time from a film's file to its points in raw px, one film at a time, after one to warm up."""
 
     def once(job: FilmJob) -> np.ndarray:
-        return trained.predict_film(decode_film(job.path, LIMITS).pixels)
+        return trained.predict_film(decode_film(job.path, LIMITS).pixels).points[0]
 
     once(jobs[0])
     started = time.perf_counter()

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from stages.chest.phantom_film import Chest, draw_film
 from stages.chest.phantom_shape import AxisSpread, WidthSpread, chest_points, sample_chest
-from stages.chest.raw.structure import GRID_CELLS, snap_to_grid
+from stages.chest.raw.structure import GRID_CELLS, grid_values, snap_to_grid
 from stages.chest.schema import AXIS_QUARTERS, CLASSES
 from stages.chest.schema import LABEL_SIZE as SIZE
 from stages.core.data.decode import PHANTOM_MARK
@@ -50,6 +50,8 @@ class Defects(BaseModel):
     sides_swapped: int
     off_grid: int
     off_axis: int
+    class_mismatch: int
+    channels_differ: int
 
 
 class Params(StageParams):
@@ -74,6 +76,7 @@ class Film:
     seed: tuple[int, int]
     cells: tuple[str, ...]
     mode: str = "L"
+    tint: int = 0  # grey values by which red is brighter
     size: int = SIZE
     written: bool = True
     broken: bool = False
@@ -153,6 +156,13 @@ def _shift(film: Film, indices: tuple[int, ...], pixels: int) -> Film:
     return replace(film, cells=tuple(cells))
 
 
+def _shift_cells(film: Film, i: int, cells: int) -> Film:
+    """Move one coordinate inwards by some cells of the label grid, so that it stays on the grid."""
+    grid = grid_values(SIZE)
+    place = int(np.searchsorted(grid, int(film.cells[i])))
+    return _set(film, i, str(grid[place + cells if place < GRID_CELLS / 2 else place - cells]))
+
+
 def _swap_sides(film: Film) -> Film:
     from stages.chest.schema import CHEST
 
@@ -182,7 +192,12 @@ SPOIL: dict[str, tuple[str, Callable[[Film], Film]]] = {
     ),
     "sides_swapped": ("left and right points change places", _swap_sides),
     "off_grid": ("two coordinates 2 px off the label grid", lambda f: _shift(f, (4, 7), 2)),
-    "off_axis": ("L10 is 19 px beside the axis", lambda f: _shift(f, (2 * AXIS_QUARTERS[1],), 19)),
+    "off_axis": ("L10 is 4 cells beside the axis", lambda f: _shift_cells(f, 2 * AXIS_QUARTERS[1], 4)),
+    "class_mismatch": (
+        "lies in the folder of another class than its name's",
+        lambda f: replace(f, folder=next(folder for folder in CLASSES if folder != f.kind)),
+    ),
+    "channels_differ": ("stored as RGB with a red tint", lambda f: replace(f, mode="RGB", tint=12)),
 }
 """Defect -> what the truth table says of it, and what is done to the film."""
 
@@ -206,21 +221,25 @@ def write_film(film: Film, folder: Path) -> None:
     """Draw and store one film under `folder`/<class>."""
     if film.written:
         picture = draw_film(film.chest, film.kind, SIZE, np.random.default_rng([*film.seed, 1]))
-        data = encode_film(picture, film.mode, film.size)
+        data = encode_film(picture, film)
         for name in filter(None, (film.name, film.copy)):
             (folder / film.folder / f"{name}.png").write_bytes(
                 data[: len(data) // 3] if film.broken else data
             )
 
 
-def encode_film(picture: np.ndarray, mode: str, size: int) -> bytes:
+def encode_film(picture: np.ndarray, film: Film) -> bytes:
     """PNG bytes that carry the phantoms' mark, so that a lone film is known as one."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    image = Image.fromarray(picture).convert(mode)
-    if size != image.width:
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    image = Image.fromarray(picture).convert(film.mode)
+    if film.tint:
+        channels = np.array(image)
+        channels[..., 0] = np.clip(channels[..., 0].astype(int) + film.tint, 0, 255)
+        image = Image.fromarray(channels)
+    if film.size != image.width:
+        image = image.resize((film.size, film.size), Image.Resampling.BILINEAR)
     mark = PngInfo()
     mark.add_text("Comment", PHANTOM_MARK)
     buffer = io.BytesIO()

@@ -16,10 +16,14 @@ class StageParams(BaseModel):
 
     Fields named like a top-level scalar of params.yaml (`seed`, `threads`, `device`, ...) are filled from
     there; all others from the section. The same section of the active profile is laid over both.
+
+    A stage that dvc.yaml repeats over the entries of a section (`foreach`) names it in `each`, for example
+    `chest.phases`. The entry of this run, found by the name of the stage's output, is laid over `section`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     section: ClassVar[str]
+    each: ClassVar[str | None] = None
 
 
 Model = TypeVar("Model", bound=StageParams)
@@ -53,13 +57,16 @@ def lookup(tree: dict[str, Any], dotted: str) -> Any:
     return node
 
 
-def load_params(model: type[Model], file: Path | None = None, profile: str | None = None) -> Model:
+def load_params(
+    model: type[Model], file: Path | None = None, profile: str | None = None, item: str | None = None
+) -> Model:
     """Fill `model` from params.yaml.
 
     Args:
         model: a StageParams class.
         file: params.yaml; default is the one at the root of the checkout.
         profile: overrides the file's `profile`.
+        item: which entry of `model.each`, where the class has one.
     Raises:
         StageError: naming every unknown, missing or wrong key at once.
     """
@@ -71,12 +78,25 @@ def load_params(model: type[Model], file: Path | None = None, profile: str | Non
     section = lookup(tree, model.section)
     if section is None:
         raise StageError(f"{file.name} has no section '{model.section}'")
-    overlay = lookup(tree["profiles"][profile], model.section) or {}
+    paths = [model.section]
+    if model.each is not None:
+        entries = lookup(tree, model.each) or {}
+        if item not in entries:
+            raise StageError(
+                f"{file.name}, section '{model.each}', has no '{item}', only {', '.join(entries) or 'nothing'}: "
+                "the last part of --output names the entry"
+            )
+        paths.append(f"{model.each}.{item}")
+        section = merge(section, entries[item])
     shared = {k: v for k, v in tree.items() if k in model.model_fields and not isinstance(v, dict)}
     if doubled := sorted(shared.keys() & section.keys()):
-        raise StageError(f"{file.name}: {', '.join(doubled)} in '{model.section}' is set at the top level")
+        raise StageError(f"{file.name}: {', '.join(doubled)} in '{paths[-1]}' is set at the top level")
+    values = merge(shared, section)
+    for path in paths:
+        values = merge(values, lookup(tree["profiles"][profile], path) or {})
     try:
-        return model.model_validate(merge(shared | section, overlay))
+        return model.model_validate(values)
     except ValidationError as error:
         problems = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise StageError(f"{file.name}, section '{model.section}':\n" + "\n".join(problems)) from None
+        named = " and ".join(f"'{path}'" for path in paths)
+        raise StageError(f"{file.name}, section {named}:\n" + "\n".join(problems)) from None

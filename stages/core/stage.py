@@ -100,7 +100,8 @@ def _run_stage(run: Callable[..., dict[str, float]], argv: Sequence[str] | None)
     arguments = _parser(run, paths).parse_args(argv)
     name = os.environ.get("DVC_STAGE")
     root = Path(os.environ["DVC_ROOT"]) if "DVC_ROOT" in os.environ else project_root()
-    params = load_params(model, root / "params.yaml")
+    item = arguments.output.name if model.each is not None else None
+    params = load_params(model, root / "params.yaml", item=item)
     before = identity_now(root, name) if name else None
     key = before.key if before else "untracked"
     observe = Observer(root / STATE / "scratch" / f"{name or run.__module__}-{key[:16]}", key, echo=True)

@@ -93,12 +93,12 @@ def train_corrector(
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     from stages.core.evaluate.errors import radial_errors
+    from stages.core.model import imagenet
+    from stages.core.model import landmark_loss as losses
     from stages.core.train import runtime, trainer
     from stages.core.train.augment import Photometry, draw_warps, warp_films, warp_points
     from stages.spine.correcting.inference import propose_input
     from stages.spine.correcting.network import HeatmapCorrector, build_network
-    from stages.spine.refining import imagenet
-    from stages.spine.refining import loss as losses
     from stages.spine.refining.inference import to_input
     from stages.spine.refining.network import as_input
 
@@ -115,8 +115,9 @@ def train_corrector(
 
     device = runtime.prepare(params.device, params.threads, params.seed)
     network = build_network(params.network, schema)
-    if isinstance(network, HeatmapCorrector):
-        imagenet.start(network.network, params.network.heatmaps)
+    heatmaps = params.network.heatmaps
+    if isinstance(network, HeatmapCorrector) and heatmaps.weights == "imagenet":
+        imagenet.load(network.network.backbone, heatmaps.backbone)
     network.to(device)
     photometry = Photometry(params.augment.photometric)
     stride = network.codec.stride

@@ -7,22 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from stages.chest import convert, evaluate, floors, phantom, split, train
+from stages.chest import convert, floors, phantom, phase, split, start
 from stages.core.params import load_params
 from stages.core.stage import Observer
 
 
 @dataclass(frozen=True)
 class Lane:
-    """Folders of the stages, and the parameters that they ran with."""
+    """Folders of the stages that the others build on."""
 
     raw: Path
     films: Path
     split: Path
     floors: Path
-    model: Path
-    train_params: train.Params
-    evaluate_params: evaluate.Params
 
 
 def phantom_params() -> phantom.Params:
@@ -42,20 +39,19 @@ def split_params() -> split.Params:
     return load_params(split.Params, profile="demo").model_copy(update={"shares": shares})
 
 
-def train_params() -> train.Params:
-    """Two epochs of a network of a few thousand numbers."""
-    params = load_params(train.Params, profile="demo")
-    phases = tuple(phase.model_copy(update={"epochs": 2}) for phase in params.fit.phases)
-    architecture = params.architecture.model_copy(update={"channels": (4, 6, 8, 10), "hidden": (12,)})
-    return params.model_copy(
-        update={
-            "threads": 1,
-            "device": "cpu",
-            "input": 48,
-            "architecture": architecture,
-            "fit": params.fit.model_copy(update={"phases": phases}),
-        }
-    )
+def start_params() -> start.Params:
+    """A network of a few thousand numbers."""
+    params = load_params(start.Params, profile="demo")
+    small = params.architecture.model_copy(update={"channels": (4, 6, 8, 10), "hidden": (12,)})
+    return params.model_copy(update={"threads": 1, "architecture": small})
+
+
+def phase_params(name: str) -> phase.Params:
+    """Two epochs on small films."""
+    params = load_params(phase.Params, profile="demo", item=name)
+    stretches = tuple(stretch.model_copy(update={"epochs": 2}) for stretch in params.fit.phases)
+    fit = params.fit.model_copy(update={"phases": stretches})
+    return params.model_copy(update={"threads": 1, "device": "cpu", "input": 48, "fit": fit})
 
 
 @pytest.fixture(scope="session")
@@ -74,16 +70,24 @@ def lane(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Lane:
         films=root / "data" / "chest" / "films",
         split=root / "data" / "chest" / "split.parquet",
         floors=root / "floors",
-        model=root / "model",
-        train_params=train_params(),
-        evaluate_params=load_params(evaluate.Params, profile="demo").model_copy(update={"threads": 1}),
     )
     made.films.parent.mkdir(parents=True)
     convert.run(convert_params(), raw, made.films, observe)
     split.run(split_params(), made.films, raw, made.split, observe)
     floors.run(load_params(floors.Params, profile="demo"), made.films, made.split, made.floors, observe)
-    train.run(made.train_params, made.films, made.split, made.model, observe)
     return made
+
+
+@pytest.fixture(scope="session")
+def phases(lane: Lane, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the models start, head_wing and full_wing."""
+    folder = tmp_path_factory.mktemp("phases")
+    observe = Observer.quiet(folder / "scratch")
+    start.run(start_params(), lane.films, lane.split, folder / "start", observe)
+    for name in ("head_wing", "full_wing"):
+        params = phase_params(name)
+        phase.run(params, lane.films, lane.split, folder / params.parent, folder / name, observe)
+    return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -23,3 +23,4 @@ def test_the_reference_split_gives_the_known_floors(realdata, tmp_path) -> None:
     assert metrics["pca_bound_test_px224"] == pytest.approx(1.6, abs=0.1)
     assert metrics["hog_kernel_ridge_test_px224"] < 8.2
     assert metrics["pca_shape_test_px224"] < 8.6
+    assert metrics["aligned_ridge_test_px224"] < 6.7

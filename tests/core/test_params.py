@@ -72,3 +72,39 @@ def test_root_is_found_from_below_and_missed_outside(tmp_path: Path) -> None:
     assert project_root(tmp_path / "a" / "b") == tmp_path.resolve()
     with pytest.raises(StageError, match=r"no dvc\.yaml"):
         project_root(Path("/"))
+
+
+REPEATED = """
+profile: demo
+seed: 3
+device: cpu
+spine:
+  train: {epochs: 5, optimiser: {rate: 0.1, decay: 0.0}}
+  rounds:
+    first: {optimiser: {rate: 0.2}}
+    second: {epochs: 7, optimiser: {momentum: 0.9}}
+profiles:
+  demo: {spine: {train: {epochs: 2, optimiser: {decay: 0.5}}, rounds: {second: {epochs: 3}}}}
+"""
+
+
+class Round(Params):
+    each: ClassVar[str | None] = "spine.rounds"
+
+
+def test_an_entry_is_laid_over_the_section_and_the_profile_over_both(tmp_path: Path) -> None:
+    first, second = (load_params(Round, write(tmp_path, REPEATED), item=item) for item in ("first", "second"))
+    assert (first.epochs, first.optimiser) == (2, {"rate": 0.2, "decay": 0.5})
+    assert (second.epochs, second.optimiser) == (3, {"rate": 0.1, "decay": 0.5, "momentum": 0.9})
+
+
+@pytest.mark.parametrize("item", ["third", None])
+def test_an_entry_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path, item: str | None) -> None:
+    with pytest.raises(StageError, match=rf"'spine.rounds', has no '{item}', only first, second"):
+        load_params(Round, write(tmp_path, REPEATED), item=item)
+
+
+def test_wrong_keys_of_an_entry_are_named_with_both_sections(tmp_path: Path) -> None:
+    text = REPEATED.replace("epochs: 7", "epocs: 7")
+    with pytest.raises(StageError, match=r"'spine.train' and 'spine.rounds.second':\n  epocs"):
+        load_params(Round, write(tmp_path, text), item="second")

@@ -109,3 +109,23 @@ def test_light_modules_bring_no_heavy_library(module: str) -> None:
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class Repeated(Params):
+    each: ClassVar[str | None] = "lane.rounds"
+
+
+def repeated(params: Repeated, output: Path, observe: Observer) -> dict[str, float]:
+    output.write_text(str(params.factor))
+    return {}
+
+
+def test_the_output_s_name_says_which_entry_of_a_repeated_stage_this_is(project: Path) -> None:
+    rounds = "lane: {step: {factor: 2}, rounds: {one: {}, two: {factor: 5}}}"
+    (project / "params.yaml").write_text(PARAMS.replace("lane: {step: {factor: 2}}", rounds))
+    for name in ("one", "two"):
+        stage_main(repeated, ["--output", f"out/{name}"])
+    assert [(project / "out" / name).read_text() for name in ("one", "two")] == ["2", "5"]
+    with pytest.raises(SystemExit) as exit_:
+        stage_main(repeated, ["--output", "out/three"])
+    assert "has no 'three', only one, two" in str(exit_.value.code)

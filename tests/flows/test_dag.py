@@ -89,6 +89,14 @@ def test_patterns_and_those_that_match_nothing() -> None:
         dag.select(graph, {"knee-*", "*-train", "spine"})
 
 
+def test_a_repeated_stage_is_found_by_its_own_name_and_by_that_of_all() -> None:
+    needs = {"start": (), "phase@a": ("start",), "phase@b": ("phase@a",), "phases": ("phase@b",)}
+    graph = {n: Stage(n, above_it, False, StageMeta()) for n, above_it in needs.items()}
+    assert list(dag.select(graph, {"phase@a"})) == ["start", "phase@a"]
+    for pattern in ("phase", "phase@*", "phase@b"):
+        assert list(dag.select(graph, {pattern})) == ["start", "phase@a", "phase@b"]
+
+
 def test_graph_of_dvc_with_state_and_meta(checkout: Miniature) -> None:
     _edit(checkout.root / "dvc.yaml", lambda t: t["stages"]["left"].update(meta={"gpu": True, "retries": 2}))
     added = "outs:\n- {md5: 68b329da9893e34099c7d8ad5cb9c940, hash: md5, path: notes.txt}\n"

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from flows.deps import read_stages
 from flows.profiles import use
 
-TRAINING = {"spine": "refiner", "chest": "train", "pose": "train"}
-"""lane -> the stage that trains its main network"""
+TRAINING = {"spine": "refiner", "chest": "phase@full_wing", "pose": "train"}
+"""lane -> a stage that trains a network of it"""
 LANES = tuple(TRAINING)
 
 
@@ -38,7 +38,7 @@ def would_run(clone: Path) -> set[str]:
     done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=True)
     seen: dict[str, list[Any]] = json.loads(done.stdout)
     stale = {name.split(":")[-1] for name, changes in seen.items() if any(map(_is_edit, changes))}
-    stages = yaml.safe_load((clone / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = read_stages(clone)
     while True:
         made = {path for name in stale for path in _outputs(stages[name])}
         below = {name for name, stage in stages.items() if made & set(stage["deps"])} - stale
@@ -87,7 +87,7 @@ def test_tracking_code_reruns_nothing(clone: Path) -> None:
 
 @pytest.mark.parametrize("lane", LANES)
 def test_a_lane_s_training_code_leaves_the_other_lanes_alone(clone: Path, lane: str) -> None:
-    append(clone / "stages" / lane / f"{TRAINING[lane]}.py", "\n# another word\n")
+    append(clone / "stages" / lane / f"{TRAINING[lane].partition('@')[0]}.py", "\n# another word\n")
     stages = would_run(clone)
     assert f"{lane}-{TRAINING[lane]}" in stages
     assert {name.split("-")[0] for name in stages} <= {lane, "index"}
@@ -100,3 +100,13 @@ def test_a_profile_switched_there_and_back_has_nothing_to_run(clone: Path) -> No
     assert not [name for name in changed if name.endswith(("-phantom", "-convert", "-split", "-floors"))]
     use(clone, "demo", {})
     assert would_run(clone) == set()
+
+
+def test_a_phase_s_settings_rerun_it_and_its_descendants_alone(clone: Path) -> None:
+    file = clone / "params.yaml"
+    before, changed = "weights: {wing: 1.0, symmetry: 0.3}", "weights: {wing: 1.0, symmetry: 0.4}"
+    text = file.read_text(encoding="utf-8")
+    assert before in text
+    file.write_text(text.replace(before, changed), encoding="utf-8")
+    phases = {name.partition("@")[2] for name in would_run(clone) if "@" in name}
+    assert phases == {"symmetry", "complete"}

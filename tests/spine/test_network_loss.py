@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from stages.core.errors import StageError
+from stages.core.model import imagenet
+from stages.core.model import landmark_loss as loss
 from stages.core.model.codecs import GaussianHeatmap
-from stages.spine.refining import imagenet, loss
 from stages.spine.refining.architecture import Architecture
 from stages.spine.refining.heads import build_head
 from stages.spine.refining.hints import Hints
@@ -213,32 +214,6 @@ def test_cross_entropy_of_a_perfect_prediction_is_the_targets_entropy() -> None:
     assert float(loss.cross_entropy(logits, target, both)) == pytest.approx(math.log(2) / 2, abs=1e-5)
     assert float(loss.cross_entropy(logits, target, first)) == pytest.approx(math.log(2), abs=1e-5)
     assert float(loss.cross_entropy(logits, target, torch.zeros(1, 2, dtype=torch.bool))) == 0.0
-
-
-@pytest.mark.parametrize(("sigma", "stride", "size"), [(7.5, 1, (512, 256)), (4.0, 2, (128, 64))])
-def test_binary_cross_entropy_has_the_targets_entropy_as_its_floor(
-    sigma: float, stride: int, size: tuple[int, int]
-) -> None:
-    codec = GaussianHeatmap(sigma=sigma, stride=stride, window=3, sharpness=1.0)
-    target = codec.encode(torch.tensor([[[size[1] / 2, size[0] / 2]]]), size).double()
-    perfect = torch.logit(target.clamp(1e-12, 1 - 1e-12))
-    counted = torch.tensor([[True]])
-    found = float(loss.binary_cross_entropy(perfect, target, counted))
-    assert found == pytest.approx(loss.entropy_floor(sigma, stride, size), rel=0.02)
-    for factor in (0.8, 1.2):
-        assert float(loss.binary_cross_entropy(factor * perfect, target, counted)) > found
-    if stride == 1:
-        assert found == pytest.approx(0.004435, abs=1e-5), "as computed for the reference's heads"
-
-
-def test_binary_cross_entropy_counts_maps_of_counted_landmarks_only() -> None:
-    target = torch.rand(1, 2, 4, 4)
-    logits = torch.zeros(1, 2, 4, 4)
-    logits[0, 1] = 99.0
-    first, none = torch.tensor([[True, False]]), torch.tensor([[False, False]])
-    assert float(loss.binary_cross_entropy(logits, target, first)) == pytest.approx(math.log(2))
-    assert float(loss.binary_cross_entropy(logits, target, none)) == 0.0
-    assert loss.binary_cross_entropy(100 * logits, target, torch.tensor([[True, True]])).isfinite()
 
 
 def test_l1_adds_both_axes_and_ignores_missing_points() -> None:

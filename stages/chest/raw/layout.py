@@ -11,6 +11,7 @@ import csv
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -25,8 +26,28 @@ ENDINGS = (".png", ".jpg", ".jpeg")
 GIVEN_ROLES = ("train", "val", "test")
 DEFAULT_NAME = "covid15"
 """of the data set, where the folder has no dataset.json"""
-FINDINGS = ("off_grid", "off_axis", "off_perpendicular")
-"""what `structure_findings` looks for"""
+Reason = Literal[
+    "no_label",
+    "missing_film",
+    "unknown_class",
+    "duplicate_name",
+    "column_count",
+    "not_a_number",
+    "out_of_range",
+    "axis_upside_down",
+    "sides_swapped",
+    "other_size",
+    "copied_film",
+    "class_mismatch",
+    "stored_as_colour",
+    "channels_differ",
+    "on_border",
+    "off_grid",
+    "off_axis",
+    "off_perpendicular",
+]
+"""why a film is left out or listed; what the decoder cannot read has reasons of its own, film_..."""
+REASONS: tuple[Reason, ...] = get_args(Reason)
 ROUNDING_CELLS = 1.5
 """departure from the fourteen degrees of freedom, in cells of the label grid, that rounding explains: the
 greatest in 813 real labels is 1.45"""
@@ -57,9 +78,9 @@ class RawChest:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a film is not taken in: a reason code and what was found."""
+    """Why a film is left out or listed: a reason code and what was found."""
 
-    reason: str
+    reason: Reason
     detail: str
 
 
@@ -128,19 +149,22 @@ def judge_points(points: np.ndarray) -> Problem | None:
     return None
 
 
-def structure_findings(points: np.ndarray) -> dict[str, np.ndarray]:
-    """Departures from the fourteen degrees of freedom, which do not spoil a label by themselves.
+def shape_findings(points: np.ndarray) -> dict[Reason, np.ndarray]:
+    """What is odd about labels without spoiling them.
 
     Args:
         points: (N, 15, 2) in raw px.
     Returns:
-        Finding -> (N,) bool: `off_grid` (a coordinate that the grid does not have), `off_axis` (L9, L10 or
-        L11 away from its quarter), `off_perpendicular` (a contour point away from its perpendicular).
+        Finding -> (N,) bool: `on_border` (a point in the grid's first or last row or column: the lung may go
+        on beyond the film), `off_grid` (a coordinate that the grid does not have), `off_axis` (L9, L10 or L11
+        away from its quarter), `off_perpendicular` (a contour point away from its perpendicular).
     """
     quarters, along = (residuals.max(1) for residuals in structure_residuals(points))
     tolerance = ROUNDING_CELLS * LABEL_SIZE / GRID_CELLS
+    grid = grid_values(LABEL_SIZE)
     return {
-        "off_grid": (~np.isin(points, grid_values(LABEL_SIZE))).any((1, 2)),
+        "on_border": ((points <= grid[0]) | (points >= grid[-1])).any((1, 2)),
+        "off_grid": np.any(~np.isin(points, grid), axis=(1, 2)),
         "off_axis": quarters > tolerance,
         "off_perpendicular": along > tolerance,
     }

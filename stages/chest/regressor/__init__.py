@@ -1,1 +1,1 @@
-"""The network that regresses the points directly: its size, layers, loss and the way from films to points."""
+"""The network that regresses the points directly: size, layers, losses, training, and from films to points."""

@@ -1,12 +1,14 @@
-"""The size of the chest lane's network, apart from the network: parameters load without torch."""
+"""The size of the regressor, apart from the network: parameters load without torch."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class Architecture(BaseModel):
-    """Size of the network; part of the training stage's parameters.
+    """Size of the network; part of the parameters of the stage that starts it, and of every model's card.
 
     Attributes:
         film_channels: 1, or 3 equal ones as networks for photographs have.
@@ -14,6 +16,9 @@ class Architecture(BaseModel):
         blocks: residual blocks a stage.
         hidden: widths of the head's linear layers before the last.
         dropout: before the head's first layer; halved before each further one.
+        attention: coordinate attention on the last map, before the head.
+        head: `average`: mean over the film, then the linear layers; `spatial`: a softmax over places for
+            each point, whose mean place it is. The latter has no linear layers and no dropout.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -22,3 +27,5 @@ class Architecture(BaseModel):
     blocks: tuple[int, int, int, int]
     hidden: tuple[int, ...]
     dropout: float = Field(ge=0, lt=1)
+    attention: bool = False
+    head: Literal["average", "spatial"] = "average"

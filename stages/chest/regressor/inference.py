@@ -1,8 +1,7 @@
-"""From stored films to points: the one path that validation, evaluation and prediction share."""
+"""From stored films to points: the one path that validation and prediction share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,9 @@ from stages.chest.regressor.architecture import Architecture
 from stages.chest.regressor.network import LandmarkRegressor
 from stages.chest.schema import CHEST
 from stages.core.data import geometry
+from stages.core.data.labels import LabelledFilms
 from stages.core.errors import StageError
-from stages.core.model.card import ModelCard, load_card, load_weights
+from stages.core.model.card import ModelCard, load_weights
 
 BATCH = 64
 
@@ -35,43 +35,36 @@ def predict_input(network: LandmarkRegressor, inputs: np.ndarray, device: torch.
     return np.concatenate(points) if points else np.empty((0, network.n_points, 2))
 
 
-@dataclass(frozen=True)
-class TrainedRegressor:
-    """A model folder of chest-train, opened on the CPU."""
+def predict_raw(
+    network: LandmarkRegressor,
+    data: LabelledFilms,
+    rows: np.ndarray,
+    size: geometry.Size,
+    device: torch.device,
+) -> np.ndarray:
+    """Points (n, K, 2) in raw px of the stored films `rows`, which the network reads in `size`."""
+    points = predict_input(network, to_input(data.films.images[rows], size), device)
+    stored = geometry.apply(geometry.resize_matrix(size, data.films.model_size), points)
+    return data.films.to_raw(stored, rows)
 
-    card: ModelCard
-    network: LandmarkRegressor
-    stored_size: geometry.Size
-    """(height, width) of the films that it was trained from; every film passes through this size"""
 
-    @classmethod
-    def open(cls, folder: Path) -> TrainedRegressor:
-        """Load a model folder.
+def load_network(folder: Path, card: ModelCard, attention: bool | None = None) -> LandmarkRegressor:
+    """The network of a model folder, in eval mode on the CPU.
 
-        Raises:
-            StageError: if it is a model of other landmarks or its weights do not fit its card.
-        """
-        card = load_card(folder)
-        if card.lane != CHEST.lane or card.input is None or card.landmarks != CHEST.names:
-            found = f"a {card.lane} model of {len(card.landmarks)} points"
-            raise StageError(f"{folder} holds {found}, expected a chest model of {CHEST.n_points}")
-        network = LandmarkRegressor(Architecture.model_validate(card.params["architecture"]), CHEST.n_points)
-        try:
-            network.load_state_dict(load_weights(folder))
-        except RuntimeError as error:
-            raise StageError(f"{folder}: the weights do not fit card.json: {error}") from None
-        height, width = card.params["stored_size"]
-        return cls(card, network.eval(), (int(height), int(width)))
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Points (N, K, 2) float64 in model px of stored films (N, H, W) uint8."""
-        assert self.card.input is not None
-        size = (self.card.input.height, self.card.input.width)
-        points = predict_input(self.network, to_input(images, size), torch.device("cpu"))
-        return geometry.apply(geometry.resize_matrix(size, images.shape[1:]), points)
-
-    def predict_film(self, pixels: np.ndarray) -> np.ndarray:
-        """Points (K, 2) in px of one film (H, W) uint8 of any size, which passes through the stored size."""
-        stored = geometry.resize(pixels, self.stored_size)
-        points = self.predict(stored[None])[0]
-        return geometry.apply(geometry.resize_matrix(self.stored_size, pixels.shape), points)
+    Args:
+        attention: False or True to have it without or with attention, which is fresh if the folder has none;
+            None for as it is.
+    Raises:
+        StageError: the weights do not fit.
+    """
+    architecture = Architecture.model_validate(card.params["architecture"])
+    if attention is not None:
+        if architecture.attention and not attention:
+            raise StageError(f"{folder} has attention, and without it nothing can go on from its weights")
+        architecture = architecture.model_copy(update={"attention": attention})
+    network = LandmarkRegressor(architecture, CHEST.n_points)
+    try:
+        network.continue_from(load_weights(folder))
+    except RuntimeError as error:
+        raise StageError(f"{folder}: the weights do not fit card.json: {error}") from None
+    return network.eval()

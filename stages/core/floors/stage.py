@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,33 @@ from stages.core.data.labels import LabelledFilms
 from stages.core.data.schema import LandmarkSchema
 from stages.core.errors import StageError
 from stages.core.evaluate.errors import film_errors, radial_errors, scaled_errors
-from stages.core.floors.fitting import METHODS, Descriptor, FloorParams, fit_floors
+from stages.core.floors.fitting import METHODS, Descriptor, FloorParams, Floors, fit_floors
 from stages.core.stage import Observer
 
 PREDICTED_ROLES = ("val", "gate", "test")
 """A kernel regression all but repeats its training labels, so that predictions there would mislead."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The fitted floors, and what a lane needs to build a floor of its own on them.
+
+    Attributes:
+        floors: as fitted and chosen on val.
+        features: (N, D) descriptors of all films, in the store's order.
+        mirrored: (n, D) descriptors of the mirrored trainable films.
+        rows: of the films that are predicted.
+    """
+
+    labelled: LabelledFilms
+    floors: Floors
+    features: np.ndarray
+    mirrored: np.ndarray
+    rows: np.ndarray
+
+
+Further = Callable[[Fitted], tuple[dict[str, np.ndarray], dict[str, float]]]
+"""A lane's own floors: method -> points (n, K, 2) in model px of the predicted films, and what val chose."""
 
 
 def run_floors(
@@ -28,14 +51,16 @@ def run_floors(
     output: Path,
     observe: Observer,
     frames: Mapping[str, geometry.Size] | None = None,
+    further: Further | None = None,
 ) -> dict[str, float]:
     """The whole stage of a film lane.
 
     Writes floors.npz, floors.json and predictions.parquet (id, role, method, landmarks in raw px) for every
-    film of the roles val, gate and test.
+    film of the roles val, gate and test. Floors of `further` are among the predictions and in floors.json.
 
     Args:
         frames: further units of the metrics, for example {"px224": (224, 224)}.
+        further: floors that only this lane has.
     Returns:
         METHOD_ROLE_UNIT: mean radial errors over all labelled films of the role; pca_bound_ROLE_UNIT: what
         the shape model would reach with the best coefficients, which it could only know from the label.
@@ -50,10 +75,12 @@ def run_floors(
     floors = fit_floors(labelled, features, mirrored, schema, params)
 
     rows = labelled.rows(*PREDICTED_ROLES)
-    predicted = {
-        method: films.to_raw(points, rows)
-        for method, points in floors.predict_features(features[rows]).items()
-    }
+    in_model = floors.predict_features(features[rows])
+    if further:
+        own, choices = further(Fitted(labelled, floors, features, mirrored, rows))
+        in_model |= own
+        floors = replace(floors, choices=floors.choices | choices)
+    predicted = {method: films.to_raw(points, rows) for method, points in in_model.items()}
     metrics: dict[str, float] = {"n_train": len(train), "pca_components": len(floors.shape_model.components)}
     for method, points in predicted.items():
         metrics.update(_role_errors(labelled, rows, method, points, frames or {}))
@@ -66,11 +93,14 @@ def run_floors(
 
 
 def read_predictions(folder: Path, labelled: LabelledFilms, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """method -> (n, K, 2) raw px for the films `rows`, from a floors folder. Train films have none."""
+    """method -> (n, K, 2) raw px for the films `rows`, from a floors folder. Train films have none.
+
+    METHODS come first, in their order, then the floors that only this lane has, by name.
+    """
     table = tables.read_table(folder / "predictions.parquet")
     ids = labelled.films.ids[rows]
     predicted = {}
-    for method in METHODS:
+    for method in (*METHODS, *sorted(set(table["method"]) - set(METHODS))):
         own = table[table["method"] == method].set_index("id")["landmarks"]
         if missing := sorted(set(ids) - set(own.index)):
             raise StageError(

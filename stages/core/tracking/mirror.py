@@ -122,7 +122,7 @@ def _images_allowed(root: Path) -> bool:
 
 def _descriptions(root: Path) -> dict[str, str]:
     stages = _yaml(root / "dvc.yaml").get("stages") or {}
-    return {name: stage.get("desc", "") for name, stage in stages.items()}
+    return {name: (stage.get("do") or stage).get("desc", "") for name, stage in stages.items()}
 
 
 def _yaml(file: Path) -> dict[str, Any]:

@@ -49,7 +49,8 @@ class StageNotes:
     def of(self, record: Record) -> str:
         commit = f"at commit `{record.git_commit[:10]}`" if record.git_commit else "at an unknown commit"
         dirty = " with uncommitted changes" if record.git_dirty else ""
-        said = self.descriptions.get(record.stage, "")
+        name, _, item = record.stage.partition("@")  # of a stage that DVC repeats over a list of items
+        said = self.descriptions.get(name, "").replace("${key}", item)
         built = f"Stage `{record.stage}`, built {commit}{dirty}."
         return f"{said}\n\n{built} Again: `dvc repro {record.stage}`.".strip()
 

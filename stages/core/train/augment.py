@@ -22,7 +22,10 @@ from stages.core.errors import StageError
 
 
 class PhotometricStep(BaseModel):
-    """One transform of albumentations: its class name and arguments. Only those that move no pixel."""
+    """One transform of albumentations: its class name and arguments. Only those that move no pixel.
+
+    So an ImageOnlyTransform, or a dropout, which hides pixels.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -127,12 +130,16 @@ def _pipeline(steps: tuple[PhotometricStep, ...]) -> Any:
     import warnings
 
     import albumentations
+    from albumentations.augmentations.dropout.transforms import BaseDropout
 
+    still = (albumentations.ImageOnlyTransform, BaseDropout)
     transforms, problems = [], []
     for step in steps:
         kind = getattr(albumentations, step.name, None)
-        if not (isinstance(kind, type) and issubclass(kind, albumentations.ImageOnlyTransform)):
-            problems.append(f"  {step.name}: not a photometric transform (an ImageOnlyTransform)")
+        if not (isinstance(kind, type) and issubclass(kind, still)):
+            problems.append(
+                f"  {step.name}: not a photometric transform (an ImageOnlyTransform or a dropout)"
+            )
             continue
         try:
             with warnings.catch_warnings():

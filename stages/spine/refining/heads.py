@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from stages.core.data import geometry
 from stages.core.errors import StageError
+from stages.core.model import imagenet
+from stages.core.model import landmark_loss as losses
 from stages.core.model.codecs import GaussianHeatmap, SoftmaxHeatmap
-from stages.spine.refining import imagenet
-from stages.spine.refining import loss as losses
 from stages.spine.refining.architecture import Architecture
 from stages.spine.refining.hints import Hints
 from stages.spine.refining.keybot import KeyBotRefiner, full_size
@@ -59,7 +59,8 @@ class SoftmaxHead:
 
     def start(self, built: Architecture) -> None:
         """Shipped weights for the backbone where `built` asks for them."""
-        imagenet.start(self.network, built)
+        if built.weights == "imagenet":
+            imagenet.load(self.network.backbone, built.backbone)
 
     def groups(self) -> dict[str, nn.Module]:
         """Parts with a learning rate of their own."""

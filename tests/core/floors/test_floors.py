@@ -11,7 +11,7 @@ from stages.core.data import tables
 from stages.core.errors import StageError
 from stages.core.evaluate.errors import film_errors, radial_errors
 from stages.core.floors.fitting import METHODS, FloorParams, Floors
-from stages.core.floors.stage import read_predictions, run_floors
+from stages.core.floors.stage import Fitted, read_predictions, run_floors
 from stages.core.params import load_params
 from stages.core.stage import Observer
 from stages.spine.floors import Params as SpineParams
@@ -70,6 +70,25 @@ def test_predictions_are_kept_for_every_film_but_the_training_ones(blob_store, f
     assert error[gate].mean() == pytest.approx(metrics["hog_kernel_ridge_gate_raw_px"], rel=1e-4)
     with pytest.raises(StageError, match="blobs-000"):
         read_predictions(output, labelled, labelled.rows("train"))
+
+
+def test_a_lanes_own_floor_comes_after_the_common_ones(blob_store, tmp_path) -> None:
+    """It sees the fitted floors and the films to predict; its points and choices are kept with the others'."""
+    labelled = blob_store.open()
+
+    def further(fitted: Fitted) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        predicted = fitted.floors.predict_features(fitted.features[fitted.rows])
+        return {"a_shifted_mean": predicted["mean_shape"] + 3}, {"a_shifted_mean_shift": 3.0}
+
+    observe = Observer.quiet(tmp_path / "scratch")
+    metrics = run_floors(labelled, blob_store.schema, PARAMS, tmp_path / "out", observe, None, further)
+    rows = labelled.rows("test", "gate")
+    predicted = read_predictions(tmp_path / "out", labelled, rows)
+    assert tuple(predicted) == (*METHODS, "a_shifted_mean")
+    moved = labelled.films.to_raw(labelled.films.to_model(predicted["mean_shape"], rows) + 3, rows)
+    np.testing.assert_allclose(predicted["a_shifted_mean"], moved, atol=1e-3)
+    assert metrics["a_shifted_mean_test_raw_px"] != metrics["mean_shape_test_raw_px"]
+    assert Floors.load(tmp_path / "out").choices["a_shifted_mean_shift"] == 3.0
 
 
 def test_saved_floors_predict_what_the_stage_predicted(blob_store, fitted) -> None:

@@ -1,4 +1,4 @@
-"""Losses of the Refiner: single-purpose functions on tensors."""
+"""Losses of networks that give one map, or one place, a landmark: single-purpose functions on tensors."""
 
 from __future__ import annotations
 
@@ -24,26 +24,6 @@ def cross_entropy(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
     _require_same_shape(logits, target)
     log_likelihood = torch.log_softmax(logits.flatten(-2), -1)
     return _mean(-(target.flatten(-2) * log_likelihood).sum(-1), counted)
-
-
-def binary_cross_entropy(logits: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """Mean over pixels of the counted landmarks' maps of the binary cross-entropy (KeyBot, spec: BCE).
-
-    With soft targets it has a floor above 0, the targets' own entropy: `entropy_floor`.
-
-    Args:
-        logits, target: (B, K, h, w); targets in [0, 1].
-        counted: (B, K) bool.
-    """
-    _require_same_shape(logits, target)
-    per_map = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((-2, -1))
-    return _mean(per_map, counted)
-
-
-def entropy_floor(sigma: float, stride: int, size: tuple[int, int]) -> float:
-    """The least that `binary_cross_entropy` can be for Gaussians of `sigma` px: 2 pi sigma^2 (pi^2 / 6) / (H W)."""
-    height, width = size[0] / stride, size[1] / stride
-    return float(2 * torch.pi * (sigma / stride) ** 2 * (torch.pi**2 / 6) / (height * width))
 
 
 def l1(predicted: Tensor, points: Tensor, counted: Tensor) -> Tensor:

