@@ -1,4 +1,4 @@
-"""What a locating network is built from and how it is trained; apart from the network: parameters load without torch."""
+"""What a locating network is built from and how it is trained; parameters load without torch."""
 
 from __future__ import annotations
 
