@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup repro test lint up down bench clean-services
+.PHONY: setup repro test lint up down bench mediapipe clean-services
 
 repro: $(INSTALLED)  ## Build every stage of every lane, then bring MLflow and the registry up to date
 	plumbline repro
@@ -24,7 +24,11 @@ down: $(INSTALLED)
 	plumbline down
 
 bench: $(INSTALLED)  ## Speed ratios, each taken in one run
-	python -m bench.heatmaps && python -m bench.convert && python -m bench.refiner
+	python -m bench.heatmaps && python -m bench.convert && python -m bench.refiner && python -m bench.chest
+	python -m bench.pose_data && python -m bench.pose_latency
+
+mediapipe: $(INSTALLED)  ## The real pose estimator, in an environment of its own
+	python -m stages.pose.estimation.environment
 
 setup: $(INSTALLED)
 

@@ -144,7 +144,7 @@ def evaluate(
 @app.command()
 def predict(
     lane_name: LaneName,
-    files: Annotated[list[Path], typer.Argument(help="films, or folders of films")],
+    files: Annotated[list[Path], typer.Argument(help="films, poses or videos, or folders of them")],
     out: Annotated[Path, typer.Option(help="folder for overlays and predictions.json")] = Path("predictions"),
     model: Model = None,
     allow_phantom: Annotated[
@@ -156,17 +156,32 @@ def predict(
             help="a point you are sure of, in px of the film (spine; repeat it)", metavar="POINT=X,Y"
         ),
     ] = None,
+    refiner: Annotated[
+        str | None, typer.Option(help="form that the model must have, or none for no model (pose)")
+    ] = None,
+    elevation: Annotated[float | None, typer.Option(help="degrees that the camera looks down (pose)")] = None,
+    augmenter: Annotated[Path | None, typer.Option(help="folder of the LSTM marker augmenter (pose)")] = None,
+    height: Annotated[float | None, typer.Option(help="of the person, m (pose, for the augmenter)")] = None,
+    mass: Annotated[float | None, typer.Option(help="of the person, kg (pose, for the augmenter)")] = None,
 ) -> None:
-    """Landmarks of films nobody labelled: JSON and a picture each. Research use only."""
+    """Landmarks of films, or better poses, that nobody labelled: JSON and pictures. Research use only."""
     with errors_in_words():
-        folder = _model_folder(lane_name, model)
+        folder = Path() if refiner == "none" else _model_folder(lane_name, model)
         if absent := [str(f) for f in files if not f.exists()]:
             raise StageError(f"no such files: {', '.join(absent)}")
         out.mkdir(parents=True, exist_ok=True)
         predict_files = lane(lane_name).module("predict").predict_files
-        answers = predict_files(
-            folder, files, out, allow_phantom, **_told(predict_files, lane_name, hints=hint)
+        told = _told(
+            predict_files,
+            lane_name,
+            hints=hint,
+            refiner=refiner,
+            elevation=elevation,
+            augmenter=augmenter,
+            height=height,
+            mass=mass,
         )
+        answers = predict_files(folder, files, out, allow_phantom, **told)
         (out / "predictions.json").write_text(json.dumps(answers, indent=2) + "\n", encoding="utf-8")
         console.print(f"{len(answers)} answers in {out / 'predictions.json'}", soft_wrap=True)
 

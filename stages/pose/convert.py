@@ -1,4 +1,4 @@
-"""Stage pose-convert: AIST++ annotations -> labels in each camera's own frame, as Parquet shards."""
+"""Stage pose-convert: motion capture -> labels in each camera's own frame, as Parquet shards."""
 
 from __future__ import annotations
 

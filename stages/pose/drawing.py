@@ -19,7 +19,7 @@ _BEFORE = "#b8b8b8"
 def draw_figure(axes: Axes, pose: np.ndarray, across: int, faded: bool = False) -> None:
     """Draw one pose (17, 3), camera frame, metres: axis `across` (0: x, 2: depth) to the right, y upwards."""
     for a, b in SCHEMA.edges:
-        colour = _BEFORE if faded else _COLOURS[_side(a, b)]
+        colour = _BEFORE if faded else _COLOURS[side_of(a, b)]
         line = pose[[a, b]]
         axes.plot(line[:, across], -line[:, 1], "-", color=colour, linewidth=2, solid_capstyle="round")
 
@@ -48,7 +48,7 @@ def write_comparison(path: Path, before: np.ndarray, after: np.ndarray, n_frames
     figure.savefig(path, dpi=90, metadata={"Software": None})
 
 
-def _side(a: int, b: int) -> str:
-    """The side that both ends of an edge are on."""
+def side_of(a: int, b: int) -> str:
+    """The side that both ends of an edge are on: left, right or middle."""
     sides = {SCHEMA.names[joint].partition("_")[0] for joint in (a, b)} - {"nose"}
     return sides.pop() if len(sides) == 1 else "middle"

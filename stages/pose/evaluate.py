@@ -2,6 +2,9 @@
 
     per_sequence.parquet  one row a view (sequence and camera) and method
     per_joint.parquet     one row a role, method, camera and joint
+    per_angle.parquet     one row a view, method and observable joint angle
+    per_part.parquet      one row a view, method and bin of azimuth, visibility or posture
+    constants.parquet     one row a view and constant: what knowing no pose tells of where the camera stands
     comparison.csv        the refiner against each floor, paired by view, intervals over dancers
     examples.parquet      a few poses to draw: label, estimate and correction
 
@@ -12,13 +15,11 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from pydantic import Field
 
 from stages.core.data import tables
@@ -27,61 +28,21 @@ from stages.core.evaluate.statistics import Bootstrap, bootstrap_mean, compare_m
 from stages.core.model.prediction import provenance
 from stages.core.params import StageParams
 from stages.core.stage import Observer, stage_main
-from stages.pose.body import measures
-from stages.pose.body.skeleton import JOINTS, N_JOINTS
-from stages.pose.capture.checks import Flag
 from stages.pose.capture.conversion import Settings, convert
 from stages.pose.capture.store import SequenceStore
+from stages.pose.evaluation.constants import CONSTANTS, constant_errors
+from stages.pose.evaluation.judge import Predict, judge
+from stages.pose.evaluation.schemas import CONSTANT_SCHEMA, EXAMPLE_SCHEMA, MEASURES, VIEW_ANGLES, Judged
 from stages.pose.model.floors import FLOORS, Floors
 from stages.pose.model.inference import Refiner
 from stages.pose.simulation.estimator import Estimator
 from stages.pose.simulation.packed import Packed, PackedRole
 from stages.pose.simulation.packing import pack
 from stages.pose.simulation.roles import all_test
+from stages.pose.smoothing.inference import Smoother
 
-METHOD = "refiner"
+METHOD, SMOOTHED = "refiner", "smooth"
 JUDGED_ROLES = ("val", "gate", "test")
-MEASURES = {
-    "sim_mean_abs_dz_cm": "cm, camera frame, root-relative, against the label",
-    "sim_mpjpe_mm": "mm, root-relative",
-    "sim_pa_mpjpe_mm": "mm, after the best similarity of each frame",
-    "sim_limb_angle_deg": "degrees between true and given directions of the limbs",
-    "sim_acceleration_error_mm": "mm per squared frame interval",
-    "sim_bone_variation_percent": "percent, coefficient of variation in the view",
-    "sim_expected_abs_dz_cm": "cm, what the method itself expects; NaN where it does not say",
-    "sim_inverted_abs_dz_cm": "cm, frames with the head low alone; NaN where there are none",
-}
-SEQUENCE_SCHEMA = pa.schema(
-    [
-        *(
-            tables.column(name, pa.string())
-            for name in ("id", "clip", "sequence", "cam", "genre", "group", "role", "method")
-        ),
-        tables.column("n_frames", pa.int32()),
-        *(tables.column(name, pa.float32(), unit) for name, unit in MEASURES.items()),
-    ]
-)
-JOINT_SCHEMA = pa.schema(
-    [
-        *(tables.column(name, pa.string()) for name in ("role", "method", "cam", "joint")),
-        tables.column("n_frames", pa.int64()),
-        tables.column("sim_mean_abs_dz_cm", pa.float32(), "cm"),
-        tables.column("sim_mpjpe_mm", pa.float32(), "mm"),
-    ]
-)
-EXAMPLE_SCHEMA = pa.schema(
-    [
-        *(tables.column(name, pa.string()) for name in ("case", "id", "sequence", "cam")),
-        tables.column("frame", pa.int32()),
-        *(
-            tables.column(name, pa.list_(pa.float32(), 3 * N_JOINTS), "m, camera frame, root-relative")
-            for name in ("label", "estimate", "refined")
-        ),
-    ]
-)
-
-Predict = Callable[[PackedRole, np.ndarray], tuple[np.ndarray, np.ndarray | None]]
-"""(role, rows) -> poses (B, 17, 3) and, where the method says so, expected |dz| (B, 17); metres"""
 
 
 class Params(StageParams):
@@ -95,39 +56,50 @@ class Params(StageParams):
 
 
 def run(
-    params: Params, packed: Path, floors: Path, model: Path, output: Path, observe: Observer
+    params: Params,
+    packed: Path,
+    floors: Path,
+    model: Path,
+    output: Path,
+    observe: Observer,
+    smooth: Path | None = None,
 ) -> dict[str, float]:
     """Judge the refiner and every floor on every view of the roles val, gate and test.
 
+    Args:
+        smooth: model folder of pose-smooth, one floor more.
     Returns:
         Metrics of the refiner on the test views; those of val and gate with the role's name before them, and
-        those of the floors with the floor's.
+        those of the floors (and of the constants, for view angles) with the floor's.
     """
     data = Packed.open(packed)
     refiner = Refiner.load(model, params.threads)
-    if refiner.card.split_sha256 != data.manifest["split_sha256"]:
-        raise StageError(
-            f"{model} was trained on other roles than {packed} has: run `dvc repro` to train it again"
-        )
+    smoothers = {} if smooth is None else {SMOOTHED: Smoother.load(smooth, params.threads)}
+    for folder, card in ((model, refiner.card), *((smooth, s.card) for s in smoothers.values())):
+        if card.split_sha256 != data.manifest["split_sha256"]:
+            raise StageError(
+                f"{folder} was trained on other roles than {packed} has: run `dvc repro` to train it again"
+            )
     methods = {METHOD: _refine(refiner, data), **_floor_methods(Floors.load(floors))}
+    methods |= {name: _smooth(smoother, data.frame_step) for name, smoother in smoothers.items()}
     roles = [role for role in JUDGED_ROLES if role in data.roles()]
-    tallies = [judge(data.role(role), methods, observe.progress) for role in roles]
-    per_view = pd.concat([views for views, _ in tallies], ignore_index=True)
-    per_joint = pd.concat([joints for _, joints in tallies], ignore_index=True)
-    write_tables(output, per_view, per_joint)
+    judged = Judged.join(judge(data.role(role), methods, observe.progress) for role in roles)
+    judged.write(output)
+    constants = pd.concat([constant_errors(data.role("train"), data.role(role)) for role in roles])
+    tables.write_table(output / "constants.parquet", constants, CONSTANT_SCHEMA)
     tables.write_table(
         output / "examples.parquet",
-        pick_examples(data.role("test"), per_view, methods[METHOD], params.examples),
+        pick_examples(data.role("test"), judged.views, methods[METHOD], params.examples),
         EXAMPLE_SCHEMA,
     )
-    by_patient = per_view.rename(columns={"group": "patient"})
-    pairs = [(METHOD, floor) for floor in FLOORS]
+    by_patient = judged.views.rename(columns={"group": "patient"})
+    pairs = [(METHOD, other) for other in methods if other != METHOD]
     comparisons = [
         compare_methods(by_patient, pairs, error, roles, params.bootstrap, params.seed)
         for error in ("sim_mean_abs_dz_cm", "sim_mpjpe_mm")
     ]
     write_comparison(output / "comparison.csv", pd.concat(comparisons, ignore_index=True))
-    return summarise(per_view, params)
+    return summarise(judged.views, constants, params)
 
 
 def _refine(refiner: Refiner, data: Packed) -> Predict:
@@ -141,69 +113,8 @@ def _floor_methods(floors: Floors) -> dict[str, Predict]:
     return {name: method(name) for name in FLOORS}
 
 
-def judge(
-    role: PackedRole, methods: dict[str, Predict], progress: Callable[[int, int, str], None]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of per_sequence.parquet and per_joint.parquet of one role, view by view."""
-    rows: list[dict[str, Any]] = []
-    sums: dict[tuple[str, str, str], np.ndarray] = {}
-    for done, view in enumerate(role.views.to_dict("records"), start=1):
-        where = np.arange(view["first_row"], view["first_row"] + view["n_rows"])
-        truth = np.asarray(role["gt_pose"][where], np.float64)
-        frames, flags = np.asarray(role["frame"][where]), np.asarray(role["flags"][where])
-        facts = {name: view[name] for name in ("id", "clip", "sequence", "cam", "genre", "group", "role")}
-        for method, predict in methods.items():
-            pose, expected = predict(role, where)
-            depth = measures.abs_dz_cm(pose, truth)
-            distance = measures.joint_errors_mm(pose, truth)
-            found = {
-                "n_frames": len(where),
-                **_view_measures(pose, truth, depth, distance, expected, frames, flags),
-            }
-            rows.append({**facts, "method": method, **found})
-            tally = sums.setdefault((view["role"], method, view["cam"]), np.zeros((3, N_JOINTS)))
-            tally += [np.full(N_JOINTS, len(where)), depth.sum(0), distance.sum(0)]
-        progress(done, len(role.views), f"views of {role.role}")
-    joints = [
-        (*key, joint, int(n), dz / n, mm / n)
-        for key, (count, depths, distances) in sorted(sums.items())
-        for joint, n, dz, mm in zip(JOINTS, count, depths, distances, strict=True)
-    ]
-    return pd.DataFrame(rows), pd.DataFrame(joints, columns=JOINT_SCHEMA.names)
-
-
-def _view_measures(
-    pose: np.ndarray,
-    truth: np.ndarray,
-    depth: np.ndarray,
-    distance: np.ndarray,
-    expected: np.ndarray | None,
-    frames: np.ndarray,
-    flags: np.ndarray,
-) -> dict[str, float]:
-    inverted = (flags & Flag.INVERTED) > 0
-    pose = np.asarray(pose, np.float64)
-    return {
-        "sim_mean_abs_dz_cm": depth.mean(),
-        "sim_mpjpe_mm": distance.mean(),
-        "sim_pa_mpjpe_mm": measures.pa_mpjpe_mm(pose, truth).mean(),
-        "sim_limb_angle_deg": measures.limb_angles_deg(pose, truth).mean(),
-        "sim_acceleration_error_mm": _mean(measures.acceleration_error_mm(pose, truth, frames)),
-        "sim_bone_variation_percent": measures.bone_variation_percent(pose),
-        "sim_expected_abs_dz_cm": np.nan if expected is None else 100 * expected.mean(),
-        "sim_inverted_abs_dz_cm": _mean(depth[inverted]),
-    }
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else float("nan")
-
-
-def write_tables(folder: Path, per_view: pd.DataFrame, per_joint: pd.DataFrame) -> None:
-    """Write per_sequence.parquet and per_joint.parquet in a fixed order."""
-    ordered = per_view.sort_values(["method", "role", "id"])
-    tables.write_table(folder / "per_sequence.parquet", ordered, SEQUENCE_SCHEMA)
-    tables.write_table(folder / "per_joint.parquet", per_joint, JOINT_SCHEMA)
+def _smooth(smoother: Smoother, frame_step: int) -> Predict:
+    return lambda role, rows: (smoother.predict(role, rows, frame_step), None)
 
 
 def pick_examples(role: PackedRole, per_view: pd.DataFrame, refine: Predict, n: int) -> pd.DataFrame:
@@ -233,14 +144,16 @@ def pick_examples(role: PackedRole, per_view: pd.DataFrame, refine: Predict, n: 
     return pd.DataFrame(rows)
 
 
-def summarise(per_view: pd.DataFrame, params: Params) -> dict[str, float]:
+def summarise(per_view: pd.DataFrame, constants: pd.DataFrame, params: Params) -> dict[str, float]:
     """Flat metrics; see `run`."""
     metrics: dict[str, float] = {}
     for (role, method), part in per_view.groupby(["role", "method"]):
         prefix = ("" if role == "test" else f"{role}_") + ("" if method == METHOD else f"{method}_")
-        metrics |= {
-            f"{prefix}{name}": float(part[name].mean()) for name in MEASURES if part[name].notna().any()
-        }
+        metrics |= _means(part, prefix)
+    on_test = constants[constants["role"] == "test"]
+    for name in CONSTANTS:
+        part = on_test[on_test["constant"] == name]
+        metrics |= {f"constant_{name}_{angle}": float(part[angle].mean()) for angle in VIEW_ANGLES}
     test = per_view[(per_view["role"] == "test") & (per_view["method"] == METHOD)]
     metrics |= {
         "n_views": len(test),
@@ -287,17 +200,17 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
     packed = Packed.open(scratch / "packed")
     role = packed.role("test")
     started = time.monotonic()
-    refined, _ = judge(role, {METHOD: _refine(refiner, packed)}, quiet.progress)
+    refined = judge(role, {METHOD: _refine(refiner, packed)}, quiet.progress)
     seconds = time.monotonic() - started
-    given, _ = judge(role, {"input": lambda r, rows: (r["sim_pose"][rows], None)}, quiet.progress)
+    given = judge(role, {"input": lambda r, rows: (r["sim_pose"][rows], None)}, quiet.progress)
     with (scratch / "sequences" / "quarantine.csv").open(encoding="utf-8", newline="") as file:
         quarantined = list(csv.DictReader(file))
     return {
         "n_sequences": len(store.sequences),
         "n_frames": len(set(zip(role["seq"].tolist(), role["frame"].tolist(), strict=True))),
         "n_samples": len(role),
-        **_folder_means(refined, ""),
-        **_folder_means(given, "_input"),
+        **_means(refined.views),
+        **_means(given.views, suffix="_input"),
         "seconds_per_frame": seconds / len(role),
         "n_quarantined": len(quarantined),
         "quarantined": quarantined,
@@ -306,10 +219,10 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
     }
 
 
-def _folder_means(per_view: pd.DataFrame, suffix: str) -> dict[str, float]:
-    return {
-        f"{name}{suffix}": float(per_view[name].mean()) for name in MEASURES if per_view[name].notna().any()
-    }
+def _means(per_view: pd.DataFrame, prefix: str = "", suffix: str = "") -> dict[str, float]:
+    """Means over views of the measures that are known."""
+    known = [name for name in MEASURES if per_view[name].notna().any()]
+    return {f"{prefix}{name}{suffix}": float(per_view[name].mean()) for name in known}
 
 
 def main() -> None:

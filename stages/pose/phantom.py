@@ -2,6 +2,8 @@
 
     keypoints3d/<sequence>.pkl   keypoints3d and keypoints3d_optim, (N, 17, 3) float64, cm, world frame
     cameras/setting<k>.json      nine cameras about 45 degrees apart, and mapping.txt: sequence, setting
+    keypoints2d/<sequence>.pkl   of a few: what a 2D detector found, (9, N, 17, 3) u, v in px and confidence
+    mocap/                       a subject in the layout of CMU's motion capture; see `phantom_mocap`
     splits/pose_{train,val,test}.txt   by dancer: those whose number divides by three are the test
     ignore_list.txt              sequences that are too poor to use
     dataset.json, planted.csv    the name "phantom", and the truth about the planted defects
@@ -17,24 +19,30 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from stages.core.errors import StageError
 from stages.core.params import StageParams
 from stages.core.stage import Observer, stage_main
-from stages.pose.body.frames import rotation_vector
+from stages.pose.body.frames import project, world_to_camera
 from stages.pose.body.skeleton import SWAP
+from stages.pose.body.studio import CM, camera_of, studio_rig
 from stages.pose.dance import STYLES, dance, random_body
+from stages.pose.phantom_mocap import write_subject
 
 GENRE_OF_DANCERS = ("JS", "BR", "JB", "PO", "LO", "LH", "HO", "MH", "WA", "KR")
 """Three dancers a genre, in the order of AIST++'s dancer numbers: d01 to d03 dance JS, d04 to d06 BR, ..."""
 
 
 class Defects(BaseModel):
-    """How many sequences carry each defect: the first three among the good ones, the others on top."""
+    """How many sequences carry each defect.
+
+    The first three among the good ones; `broken_detections` among those with detections; `broken_motion` are
+    trials of the motion capture subject; the others are sequences on top.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     short_gap: int
@@ -46,6 +54,16 @@ class Defects(BaseModel):
     unsafe: int
     wrong_shape: int
     metres: int
+    broken_detections: int = 0
+    broken_motion: int = 0
+
+
+class Mocap(BaseModel):
+    """Trials of the motion capture subject, and frames of each at 120 a second; no trials: no subject."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    trials: int
+    frames: int
 
 
 class Params(StageParams):
@@ -56,6 +74,8 @@ class Params(StageParams):
     frames: int
     settings: int
     raw_nan_share: float
+    detected: int = Field(0, ge=0)
+    mocap: Mocap = Mocap(trials=0, frames=0)
     defects: Defects
 
 
@@ -84,9 +104,15 @@ def run(params: Params, output: Path, observe: Observer) -> dict[str, float]:
         if k < len(spoil):
             defect, change = spoil[k]
             planted.append((f"keypoints3d/{name}.pkl", defect, change(raw, optimised, rng)))
-        _write_pickle(output / "keypoints3d" / f"{name}.pkl", raw, optimised)
+        _write_poses(output / "keypoints3d" / f"{name}.pkl", raw, optimised)
+        if k < params.detected:
+            _write_detections(output / "keypoints2d" / f"{name}.pkl", world, k, params)
         observe.progress(k + 1, len(names), "sequences")
     planted += _plant_files(output, extra, params)
+    planted += _spoil_detections(output, good, params)
+    if params.mocap.trials:
+        trials, cut_off = params.mocap.trials, params.defects.broken_motion
+        planted += write_subject(output / "mocap", trials, params.mocap.frames, cut_off, params.seed)
     _write_lists(output, names, planted)
     _write_cameras(output, names, planted, params)
     _write_csv(output / "planted.csv", ("file", "defect", "detail"), sorted(planted))
@@ -201,22 +227,62 @@ def _plant_files(output: Path, extra: list[str], params: Params) -> Planted:
 
 def _rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
     poses = pickle.loads(path.read_bytes())
-    _write_pickle(path, change(poses["keypoints3d"]), change(poses["keypoints3d_optim"]))
+    _write_poses(path, change(poses["keypoints3d"]), change(poses["keypoints3d_optim"]))
 
 
-def _write_pickle(path: Path, raw: np.ndarray, optimised: np.ndarray) -> None:
+def _write_poses(path: Path, raw: np.ndarray, optimised: np.ndarray) -> None:
+    _write_pickle(path, {"keypoints3d": raw, "keypoints3d_optim": optimised})
+
+
+def _write_pickle(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """The pickle that the annotations come as: protocol 3 and the module path of older numpy versions."""
-    data = pickle.dumps({"keypoints3d": raw, "keypoints3d_optim": optimised}, protocol=3)
+    data = pickle.dumps(arrays, protocol=3)
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(data.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+
+
+# ---------------------------------------------------------------- 2D detections
+
+
+def _write_detections(path: Path, world: np.ndarray, number: int, params: Params) -> None:
+    """Detections of poses (N, 17, 3) in cm: off by some px, the less sure the more; some joints are missed."""
+    rng = np.random.default_rng([params.seed, 5, number])
+    rig = [camera_of(entry) for entry in _rig(params, number % params.settings)]
+    exact = np.stack([project(world_to_camera(CM * world, camera), camera) for camera in rig])
+    off = np.stack([_tremor(world.shape, 4.0, rng)[..., :2] for _ in rig])
+    distance = np.linalg.norm(off, axis=-1)
+    confidence = np.clip(0.95 - 0.04 * distance + rng.normal(0, 0.02, distance.shape), 0.05, 1)
+    missed = rng.uniform(size=confidence.shape) < 0.01
+    found = np.concatenate([exact + off, confidence[..., None]], axis=-1)
+    found[missed] = 0
+    stamps = np.arange(len(world)) * 1_000_000 // 60
+    arrays = {"keypoints2d": found, "det_scores": found[..., 2].mean(-1), "timestamps": stamps}
+    _write_pickle(path, arrays)
+
+
+def _spoil_detections(output: Path, good: list[str], params: Params) -> Planted:
+    """Cut off the last of the files with detections."""
+    count = params.defects.broken_detections
+    if count > params.detected:
+        raise StageError(f"pose.phantom: {count} broken_detections, but only {params.detected} are detected")
+    paths = [output / "keypoints2d" / f"{name}.pkl" for name in good[: params.detected]]
+    for path in paths[len(paths) - count :]:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    spoiled = paths[len(paths) - count :]
+    return [(f"keypoints2d/{path.name}", "broken_detections", "cut off after a third") for path in spoiled]
 
 
 # ---------------------------------------------------------------- cameras and lists
 
 
+def _rig(params: Params, setting: int) -> list[dict[str, Any]]:
+    return studio_rig(np.random.default_rng([params.seed, 3, setting]))
+
+
 def _write_cameras(output: Path, names: list[str], planted: Planted, params: Params) -> None:
     (output / "cameras").mkdir(exist_ok=True)
     for setting in range(params.settings):
-        rig = _rig(np.random.default_rng([params.seed, 3, setting]))
+        rig = _rig(params, setting)
         _write_text(output / "cameras" / f"setting{setting + 1}.json", json.dumps(rig, indent=1) + "\n")
     unmapped = {file for file, defect, _ in planted if defect == "unmapped"}
     rows = [
@@ -225,39 +291,6 @@ def _write_cameras(output: Path, names: list[str], planted: Planted, params: Par
         if f"keypoints3d/{name}.pkl" not in unmapped
     ]
     _write_text(output / "cameras" / "mapping.txt", "".join(rows))
-
-
-def _rig(rng: np.random.Generator) -> list[dict[str, object]]:
-    """Nine cameras as AIST's studio had them: c01 in front, then every 45 degrees round the dancer's right,
-    c09 in front and low; 4.5 to 5.3 m away, focal lengths that keep the dancer about 430 px tall, only k1."""
-    cameras = []
-    for k in range(9):
-        azimuth = np.radians(-45.0 * (k % 8) + rng.normal(0, 1.5))
-        distance = rng.uniform(450, 530)
-        height = 45.0 if k == 8 else rng.uniform(110, 125)
-        centre = np.array([distance * np.sin(azimuth), height, distance * np.cos(azimuth)])
-        target = np.array([0.0, 84.0, 0.0]) + rng.normal(0, 4, 3)
-        rotation = look_at(centre, target)
-        focal = distance * rng.uniform(2.85, 3.15)
-        cameras.append(
-            {
-                "name": f"c{k + 1:02d}",
-                "size": [1920, 1080],
-                "matrix": [[focal, 0.0, 960.0], [0.0, focal, 540.0], [0.0, 0.0, 1.0]],
-                "distortions": [float(rng.uniform(-0.22, 0.09)), 0.0, 0.0, 0.0, 0.0],
-                "rotation": rotation_vector(rotation).tolist(),
-                "translation": (-rotation @ centre).tolist(),
-            }
-        )
-    return cameras
-
-
-def look_at(centre: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """R (world to camera, y down) of an upright camera at `centre` that looks at `target`."""
-    forward = (target - centre) / np.linalg.norm(target - centre)
-    right = np.cross(forward, [0.0, 1.0, 0.0])
-    right /= np.linalg.norm(right)
-    return np.stack([right, np.cross(forward, right), forward])
 
 
 def _write_lists(output: Path, names: list[str], planted: Planted) -> None:

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from stages.core.data import tables
+from stages.core.evaluate.statistics import compare
 from stages.core.report.evidence import Sampling, list_methods, read_csv
 from stages.core.report.page import Method
+from stages.core.report.wording import Estimate
 from stages.pose.body.skeleton import JOINTS
 from stages.pose.simulation.packed import Packed
 
@@ -19,6 +21,7 @@ DEPTH, UNIT = "sim_mean_abs_dz_cm", "cm"
 TITLES = {
     MODEL: "depth refiner",
     INPUT: "uncorrected estimate",
+    "smooth": "smoothing network",
     "flat": "flat depth",
     "bias": "mean bias removed",
     "ridge": "ridge on one frame",
@@ -26,9 +29,9 @@ TITLES = {
 }
 
 
-def in_words(joint: str) -> str:
+def in_words(name: str) -> str:
     """`left wrist` for `left_wrist`."""
-    return joint.replace("_", " ")
+    return name.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,16 @@ class Evidence:
 
     Attributes:
         views: per_sequence.parquet, of all roles and methods.
-        joints: per_joint.parquet of the test role.
+        joints, angles, parts, constants: per_joint, per_angle, per_part and constants.parquet of the test role.
         tested: the refiner's test views.
     """
 
     packed: Packed
     views: pd.DataFrame
     joints: pd.DataFrame
+    angles: pd.DataFrame
+    parts: pd.DataFrame
+    constants: pd.DataFrame
     tested: pd.DataFrame
     methods: list[Method]
     sampling: Sampling
@@ -55,12 +61,18 @@ class Evidence:
     @classmethod
     def read(cls, packed: Path, evaluation: Path, sampling: Sampling) -> Evidence:
         views = tables.read_table(evaluation / "per_sequence.parquet")
-        joints = tables.read_table(evaluation / "per_joint.parquet")
+        joints, angles, parts, constants = (
+            tables.read_table(evaluation / f"{name}.parquet").query("role == 'test'")
+            for name in ("per_joint", "per_angle", "per_part", "constants")
+        )
         comparison = read_csv(evaluation / "comparison.csv")
         return cls(
             packed=Packed.open(packed),
             views=views,
-            joints=joints[joints["role"] == "test"],
+            joints=joints,
+            angles=angles,
+            parts=parts,
+            constants=constants,
             tested=views[(views["method"] == MODEL) & (views["role"] == "test")],
             methods=list_methods(views, comparison, (MODEL,), TITLES, DEPTH, sampling),
             sampling=sampling,
@@ -73,6 +85,30 @@ class Evidence:
     def of(self, method: str) -> pd.DataFrame:
         """The test views of one method."""
         return self.views[(self.views["method"] == method) & (self.views["role"] == "test")]
+
+    @property
+    def of_both(self) -> pd.DataFrame:
+        """The test views of the estimate and of the refiner."""
+        return self.views[self.views["method"].isin([INPUT, MODEL]) & (self.views["role"] == "test")]
+
+    def change(self, cases: pd.DataFrame, column: str) -> tuple[Estimate, str]:
+        """What the correction changes, paired by view: mean of after minus before, and the verdict on it.
+
+        Args:
+            cases: rows of both methods, one a view and method.
+        """
+        given, refined = (
+            cases[cases["method"] == method].set_index("id").sort_index() for method in (INPUT, MODEL)
+        )
+        found = compare(
+            refined[column],
+            given[column].reindex(refined.index),
+            refined["group"],
+            self.sampling.settings,
+            self.sampling.seed,
+        )
+        bounds = (np.nan, np.nan) if found.low is None or found.high is None else (found.low, found.high)
+        return Estimate(found.mean_difference, *bounds, self.sampling.settings.level), found.verdict
 
     def by_joint(self, method: str) -> np.ndarray:
         """(17,) mean |depth error| in cm over all frames of the test role."""

@@ -103,6 +103,41 @@ def test_broken_wrong_and_short_content_has_a_reason_each(tmp_path: Path) -> Non
     }
 
 
+@pytest.mark.parametrize("protocol", [3, 5])
+def test_a_file_cut_anywhere_is_broken(tmp_path: Path, protocol: int) -> None:
+    path = written(tmp_path / "a.pkl", {"keypoints3d": GOOD, "keypoints3d_optim": GOOD}, protocol)
+    whole = path.read_bytes()
+    for length in (*range(0, len(whole), 97), len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert reason_of(path) == "broken", length
+
+
+class Bloated:
+    """Pickles as a call for an array of zero bytes on disk and any number in memory."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.ndarray, ((1 << 20, 17, 3),)
+
+
+def test_an_array_that_is_larger_than_its_file_is_refused(tmp_path: Path) -> None:
+    assert reason_of(written(tmp_path / "a.pkl", {"keypoints3d_optim": Bloated()})) == "unsafe"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"cposix\nsystem\n(V:\ntR.",
+        b"cbuiltins\ngetattr\n(cnumpy\nndarray\nVtofile\ntR.",
+        b"ccopyreg\n_reconstructor\n.",
+        b"cnumpy.core.multiarray\nfromfile\n.",
+        b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93.",
+    ],
+)
+def test_roads_around_the_list_of_allowed_names_are_closed(tmp_path: Path, code: bytes) -> None:
+    (tmp_path / "a.pkl").write_bytes(code)
+    assert reason_of(tmp_path / "a.pkl") == "unsafe"
+
+
 def test_infinite_values_are_missing(tmp_path: Path) -> None:
     poses = GOOD.copy()
     poses[1, 3] = np.inf
@@ -151,6 +186,20 @@ def test_folder_errors_name_what_is_expected_and_every_offender(tmp_path: Path) 
     (tmp_path / "cameras").mkdir()
     (tmp_path / "cameras" / "mapping.txt").write_text("a setting1\nb\nc d e\n")
     with pytest.raises(StageError, match=r"'b', 'c d e'"):
+        read_annotations(tmp_path)
+
+
+def test_a_mapping_that_contradicts_itself_is_an_error_and_one_that_repeats_itself_none(
+    tmp_path: Path,
+) -> None:
+    for folder in ("keypoints3d", "cameras"):
+        (tmp_path / folder).mkdir()
+    written(tmp_path / "keypoints3d" / "a.pkl", {})
+    mapping = tmp_path / "cameras" / "mapping.txt"
+    mapping.write_text("a setting1\nb setting1\na setting1\n")
+    assert read_annotations(tmp_path).settings == {"a": "setting1", "b": "setting1"}
+    mapping.write_text("a setting1\nb setting1\na setting2\nb setting3\n")
+    with pytest.raises(StageError, match="more than one setting for a, b"):
         read_annotations(tmp_path)
 
 

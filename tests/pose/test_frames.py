@@ -42,7 +42,7 @@ def standing_person() -> np.ndarray:
 
 
 def camera_at(centre: tuple[float, float, float], target: tuple[float, float, float]) -> Camera:
-    from stages.pose.phantom import look_at
+    from stages.pose.body.studio import look_at
 
     rotation = look_at(np.array(centre), np.array(target))
     matrix = np.array([[1400.0, 0, 960], [0, 1400, 540], [0, 0, 1]])

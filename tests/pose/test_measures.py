@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from stages.pose.body import measures
-from stages.pose.body.skeleton import LIMBS
+from stages.pose.body.frames import azimuth_elevation, body_axes
+from stages.pose.body.skeleton import HIPS, LIMBS, SHOULDERS
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -82,3 +83,61 @@ def test_rigid_bodies_have_no_bone_variation() -> None:
     assert measures.bone_variation_percent(growing) == pytest.approx(
         100 * np.linspace(0.9, 1.1, 20).std(), rel=1e-6
     )
+
+
+def standing(turn_deg: float = 0.0, lean_deg: float = 0.0) -> np.ndarray:
+    """(1, 17, 3) a person in the camera's frame, turned to their left and then leaning away from the camera."""
+    pose = np.zeros((1, 17, 3))
+    pose[:, SHOULDERS] = [[0.2, -0.5, 0], [-0.2, -0.5, 0]]  # faces the camera: the left side is at its right
+    pose[:, HIPS] = [[0.1, 0, 0], [-0.1, 0, 0]]
+    turn = Rotation.from_euler("y", -turn_deg, degrees=True)
+    lean = Rotation.from_euler("x", -lean_deg, degrees=True)
+    return pose @ (lean * turn).as_matrix().T
+
+
+TOWARDS_CAMERA = np.array([[0.0, 0.0, -1.0]])
+
+
+def view_of(pose: np.ndarray) -> np.ndarray:
+    return np.einsum("nij,nj->ni", body_axes(pose), TOWARDS_CAMERA)
+
+
+def test_a_constructed_pose_is_seen_from_where_the_camera_stands() -> None:
+    for turn, expected in ((0, 0), (90, 90), (180, 180), (-90, 270)):
+        azimuth, elevation = azimuth_elevation(view_of(standing(turn)))
+        assert measures.angular_difference_deg(azimuth, np.array([expected]))[0] < 1e-6
+        assert abs(elevation[0]) < 1e-6
+    # whoever leans away from the camera is seen from lower down
+    assert azimuth_elevation(view_of(standing(0, 20)))[1][0] == pytest.approx(-20)
+
+
+@given(st.floats(-170, 170), st.floats(-60, 60))
+def test_view_angle_errors_are_the_turn_and_the_lean(turn: float, lean: float) -> None:
+    truth = standing()
+    azimuth, elevation = measures.view_angle_errors_deg(standing(turn), truth, view_of(truth))
+    assert azimuth[0] == pytest.approx(abs(turn), abs=1e-5)
+    assert elevation[0] == pytest.approx(0, abs=1e-5)
+    azimuth, elevation = measures.view_angle_errors_deg(standing(0, lean), truth, view_of(truth))
+    assert elevation[0] == pytest.approx(abs(lean), abs=1e-5)
+
+
+@given(seeds)
+def test_the_truth_is_seen_from_where_it_is_seen(seed: int) -> None:
+    truth = some_poses(seed)
+    view = np.random.default_rng(seed).normal(size=(4, 3))
+    view /= np.linalg.norm(view, axis=1, keepdims=True)
+    for error in measures.view_angle_errors_deg(truth, truth, view):
+        np.testing.assert_allclose(error, 0, atol=1e-4)
+
+
+def test_front_taken_for_back_is_counted() -> None:
+    truth = np.repeat(standing(), 4, axis=0)
+    guess = np.concatenate([standing(turn) for turn in (0, 80, 100, 180)])
+    azimuth, _ = measures.view_angle_errors_deg(guess, truth, np.repeat(view_of(standing()), 4, axis=0))
+    assert measures.flips_percent(azimuth) == 50
+    assert np.isnan(measures.flips_percent(np.array([np.nan])))
+
+
+def test_angles_differ_the_short_way_round() -> None:
+    found = measures.angular_difference_deg(np.array([359.0, 10, 180, -170]), np.array([1.0, 350, 0, 170]))
+    np.testing.assert_allclose(found, [2, 20, 180, 20])

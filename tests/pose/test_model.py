@@ -23,7 +23,8 @@ from stages.pose.model import linear
 from stages.pose.model.architecture import Architecture
 from stages.pose.model.floors import FLOORS, Floors
 from stages.pose.model.inference import Refiner
-from stages.pose.model.refiner import DepthRefiner, confidence_loss, direction_loss, position_loss
+from stages.pose.model.losses import confidence_loss, direction_loss, position_loss
+from stages.pose.model.refiner import DepthRefiner
 from stages.pose.model.windows import Window, mirror_window
 from stages.pose.simulation.packed import COLUMNS, Packed, PackedRole
 from tests.pose.conftest import Lane, contents, small_params, train_params

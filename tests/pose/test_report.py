@@ -13,8 +13,10 @@ from stages.core.data import tables
 from stages.core.evaluate.statistics import compare_methods, write_comparison
 from stages.core.params import load_params
 from stages.core.stage import Observer
-from stages.pose import evaluate, report
+from stages.pose import report
 from stages.pose.body.skeleton import JOINTS, N_JOINTS
+from stages.pose.evaluation import schemas
+from stages.pose.evaluation.constants import CONSTANTS
 from stages.pose.report_evidence import DEPTH, MODEL, TITLES
 from stages.pose.report_where import mean_pose
 from stages.pose.simulation.packed import COLUMNS, VIEW_SCHEMA, Packed
@@ -22,7 +24,7 @@ from tests.report_pages import BOOTSTRAP, read_page
 
 CAMERAS = ("c01", "c05")
 FRAMES = 8
-FACTS = ("id", "clip", "sequence", "cam", "genre", "group", "role")
+ANGLES = ("left_knee_flexion", "right_elbow_flexion")
 
 
 @pytest.fixture
@@ -48,9 +50,14 @@ def write_packed(folder: Path, dataset: str = "phantom", dancers: int = 5, tag: 
             }
             rows.append({"id": f"{sequence}/0/{cam}", **facts, **place})
         (folder / role).mkdir(parents=True)
-        for name, (shape, kind) in COLUMNS.items():
-            values = rng.normal(0, 0.4, (dancers * len(CAMERAS) * FRAMES, *shape))
-            np.save(folder / role / f"{name}.npy", values.astype(kind))
+        n = dancers * len(CAMERAS) * FRAMES
+        columns = {name: rng.normal(0, 0.4, (n, *shape)) for name, (shape, _) in COLUMNS.items()}
+        columns["view_dir"] /= np.linalg.norm(columns["view_dir"], axis=1, keepdims=True)
+        columns["flags"] = np.zeros(n)
+        columns["frame"] = np.tile(np.arange(FRAMES), n // FRAMES)
+        columns["cam"] = np.tile(np.repeat([int(cam[1:]) for cam in CAMERAS], FRAMES), dancers)
+        for name, (_, kind) in COLUMNS.items():
+            np.save(folder / role / f"{name}.npy", columns[name].astype(kind))
     tables.write_table(folder / "views.parquet", pd.DataFrame(rows), VIEW_SCHEMA)
     (folder / "manifest.json").write_text(
         json.dumps({"name": dataset, "fps": 60, "frame_step": 1, "split_sha256": "5" * 64})
@@ -59,28 +66,20 @@ def write_packed(folder: Path, dataset: str = "phantom", dancers: int = 5, tag: 
 
 
 def write_evaluation(folder: Path, packed: Path, refined_cm: float = 4.0) -> Path:
-    """Judge every view by every method: the refiner is `refined_cm` off, floors 10 cm."""
+    """Judge every view by every method: the refiner is `refined_cm` off, floors 10 cm, constants 20 degrees."""
     rng = np.random.default_rng(1)
     views = pd.read_parquet(packed / "views.parquet").query("role != 'train'")
-    cases, joints = [], []
-    for method in TITLES:
-        size = refined_cm if method == MODEL else 10.0
-        facts = views[list(FACTS)].assign(method=method, n_frames=FRAMES)
-        measures = {name: size + rng.normal(0, 0.1, len(views)) for name in evaluate.MEASURES}
-        measures["sim_inverted_abs_dz_cm"] = np.full(len(views), np.nan)
-        if method != MODEL:
-            measures["sim_expected_abs_dz_cm"] = np.full(len(views), np.nan)
-        cases.append(facts.assign(**measures))
-        joints += [
-            (role, method, cam, joint, 40, size + (3.0 if joint == "left_wrist" else 0.01 * k), 10 * size)
-            for role in ("val", "gate", "test")
-            for cam in CAMERAS
-            for k, joint in enumerate(JOINTS)
-        ]
-    per_view = pd.concat(cases)
-    evaluate.write_tables(folder, per_view, pd.DataFrame(joints, columns=evaluate.JOINT_SCHEMA.names))
+    size = {method: refined_cm if method == MODEL else 10.0 for method in TITLES}
+    judged = schemas.Judged.join(_judged(views, method, size[method], rng) for method in TITLES)
+    judged.write(folder)
+    constants = [
+        {**view, "constant": name, **dict.fromkeys(schemas.VIEW_ANGLES, 20.0)}
+        for view in views[["id", "cam", "group", "role"]].to_dict("records")
+        for name in CONSTANTS
+    ]
+    tables.write_table(folder / "constants.parquet", pd.DataFrame(constants), schemas.CONSTANT_SCHEMA)
     pairs = [(MODEL, floor) for floor in TITLES if floor != MODEL]
-    by_patient = per_view.rename(columns={"group": "patient"})
+    by_patient = judged.views.rename(columns={"group": "patient"})
     compared = compare_methods(by_patient, pairs, DEPTH, ["val", "gate", "test"], BOOTSTRAP, 1)
     write_comparison(folder / "comparison.csv", compared)
     example = {"sequence": "s", "cam": "c01", "frame": 3}
@@ -88,8 +87,49 @@ def write_evaluation(folder: Path, packed: Path, refined_cm: float = 4.0) -> Pat
     test = views[views["role"] == "test"]["id"].tolist()
     shown = zip(("best", "best", "median", "worst"), test, strict=False)
     examples = pd.DataFrame([{"case": case, "id": name, **example, **poses} for case, name in shown])
-    tables.write_table(folder / "examples.parquet", examples, evaluate.EXAMPLE_SCHEMA)
+    tables.write_table(folder / "examples.parquet", examples, schemas.EXAMPLE_SCHEMA)
     return folder
+
+
+def _judged(views: pd.DataFrame, method: str, size: float, rng: np.random.Generator) -> schemas.Judged:
+    measures = {name: size + rng.normal(0, 0.1, len(views)) for name in schemas.MEASURES}
+    measures["sim_inverted_abs_dz_cm"] = np.full(len(views), np.nan)
+    if method != MODEL:
+        measures["sim_expected_abs_dz_cm"] = np.full(len(views), np.nan)
+    joints = [
+        (role, method, cam, joint, 40, size + (3.0 if joint == "left_wrist" else 0.01 * k), 10 * size)
+        for role in ("val", "gate", "test")
+        for cam in CAMERAS
+        for k, joint in enumerate(JOINTS)
+    ]
+    facts = [{**view, "method": method} for view in views[["id", "group", "role"]].to_dict("records")]
+    parts = {("azimuth", "90"): 1.0, ("azimuth", "180"): 2.0, ("visibility", "low"): 3.0}
+    parts["posture", "upright"] = 0.0
+    return schemas.Judged(
+        views[list(schemas.FACTS)].assign(method=method, n_frames=FRAMES, **measures),
+        pd.DataFrame(joints, columns=schemas.JOINT_SCHEMA.names),
+        pd.DataFrame(
+            [
+                {**f, "angle": name, "sim_joint_angle_deg": 2 * size + k}
+                for f in facts
+                for k, name in enumerate(ANGLES)
+            ]
+        ),
+        pd.DataFrame(
+            [
+                {
+                    **f,
+                    "part": part,
+                    "bin": bin_,
+                    "n_samples": 40,
+                    DEPTH: size + more,
+                    "sim_mpjpe_mm": 10 * size,
+                }
+                for f in facts
+                for (part, bin_), more in parts.items()
+            ]
+        ),
+    )
 
 
 def write(packed: Path, evaluation: Path, output: Path) -> dict[str, float]:
@@ -114,6 +154,21 @@ def test_page_shows_methods_joints_cameras_and_cases(packed: Path, tmp_path: Pat
     labels = [a["aria-label"] for name, a in page.elements if name == "svg"]
     assert sum("depth error" in label and "frame 3" in label for label in labels) == 4
     assert not any(name == "image" for name, _ in page.elements)
+
+
+def test_page_shows_angles_views_and_circumstances(packed: Path, tmp_path: Path) -> None:
+    write(packed, write_evaluation(tmp_path / "evaluation", packed), tmp_path / "pose.html")
+    text = read_page(tmp_path / "pose.html").text
+    # angle, before, after, paired change
+    assert "left knee flexion 20.0 8.00 −12.0" in text
+    assert "right elbow flexion 21.0 9.00 −12.0" in text
+    assert "not judged: pelvis rotation" in text  # not in this evaluation's table
+    assert "seen from: 90 (right) 400 11.0 5.00" in text
+    assert "visibility: low 400 13.0 7.00" in text
+    assert "genre: BR" in text
+    assert text.count("constant: mean of training") == 2
+    assert "Joint angle error after 22.4 degrees system description 4." in text
+    assert "20.0 degrees" in text  # of the constant, beside the claim
 
 
 def test_no_claim_is_confirmed_by_a_simulation(tmp_path: Path) -> None:

@@ -64,9 +64,13 @@ def _landmarks(answer: dict[str, Any], out: Path) -> list[Any]:
     return [[float(point[axis]) for axis in "xy"] for point in answer.get("landmarks", [])]
 
 
+_WRITTEN = ("overlay", "poses", "angles", "markers", "angles_page", "motion_page")
+"""entries of an answer that name files beside it"""
+
+
 def _without_files(answer: dict[str, Any]) -> dict[str, Any]:
     """The answer without paths, and without the pictures and arrays that go with the scratch folder."""
-    kept = {name: value for name, value in answer.items() if name not in ("overlay", "poses")}
+    kept = {name: value for name, value in answer.items() if name not in _WRITTEN}
     return kept | {"file": Path(answer["file"]).name}
 
 

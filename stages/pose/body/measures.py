@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from stages.pose.body.frames import azimuth_elevation, body_axes
 from stages.pose.body.skeleton import LIMBS, bone_lengths
 
 _MM, _CM = 1000.0, 100.0
+
+FLIP_DEG = 90.0
+"""An azimuth that is farther off than this takes the front of a body for its back."""
 
 
 def abs_dz_cm(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -79,3 +83,32 @@ def bone_variation_percent(pose: np.ndarray) -> float:
     """Coefficient of variation of the bone lengths of one person, mean over bones: rigid bodies have 0."""
     lengths = bone_lengths(pose)
     return float(100 * np.mean(lengths.std(0) / np.maximum(lengths.mean(0), 1e-12)))
+
+
+def angular_difference_deg(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Absolute difference in [0, 180] of angles in degrees, the short way round."""
+    return np.abs((a - b + 180) % 360 - 180)
+
+
+def view_angle_errors_deg(
+    predicted: np.ndarray, truth: np.ndarray, view_dir: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors (n,) of azimuth and of elevation of the camera, as seen from the body; NaN for a flat trunk.
+
+    A pose says where the camera stands by the attitude of its trunk. The line of sight to the trunk, which a
+    calibrated picture shows, is the same for every pose: it is taken from the label.
+
+    Args:
+        view_dir: (n, 3) the label's view direction in the body frame; see `frames.view_direction`.
+    """
+    towards_camera = np.einsum("nij,ni->nj", body_axes(truth), view_dir)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        seen = np.einsum("nij,nj->ni", body_axes(predicted), towards_camera)
+    (azimuth, elevation), (true_azimuth, true_elevation) = (azimuth_elevation(d) for d in (seen, view_dir))
+    return angular_difference_deg(azimuth, true_azimuth), np.abs(elevation - true_elevation)
+
+
+def flips_percent(azimuth_errors_deg: np.ndarray) -> float:
+    """Share of frames whose azimuth is on the other side: front taken for back."""
+    finite = azimuth_errors_deg[np.isfinite(azimuth_errors_deg)]
+    return float(100 * np.mean(finite > FLIP_DEG)) if finite.size else float("nan")

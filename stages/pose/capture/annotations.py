@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from stages.core.errors import StageError
-from stages.pose.body.frames import Camera, rodrigues
+from stages.pose.body.frames import Camera
 from stages.pose.body.skeleton import N_JOINTS, torso_length
+from stages.pose.body.studio import CM, camera_of
 
-CM = 0.01
 ALLOWED = {
     (module, name)
     for package in ("numpy.core", "numpy._core")
@@ -116,7 +116,7 @@ def read_poses(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Values that are not finite are NaN. Raises SequenceError: `unsafe`, `broken`, `wrong_shape`, `wrong_unit`
     or `too_short`.
     """
-    content = _load_restricted(path)
+    content = load_restricted(path)
     if not isinstance(content, dict) or "keypoints3d_optim" not in content:
         raise SequenceError("broken", "expected a dictionary with keypoints3d_optim and keypoints3d")
     optimised = _as_poses(content["keypoints3d_optim"], "keypoints3d_optim")
@@ -137,7 +137,7 @@ def read_rig(folder: Path, setting: str) -> tuple[Camera, ...]:
     if not path.is_file():
         raise SequenceError("no_setting", f"cameras/{path.name} does not exist")
     try:
-        cameras = tuple(_camera(entry) for entry in json.loads(path.read_text(encoding="utf-8")))
+        cameras = tuple(camera_of(entry) for entry in json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError) as error:
         raise SequenceError(
             "broken_setting", f"cameras/{path.name}: {type(error).__name__}: {error}"
@@ -157,13 +157,20 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def _load_restricted(path: Path) -> Any:
+def load_restricted(path: Path) -> Any:
+    """What a pickle of arrays holds. Raises SequenceError `unsafe` or `broken`."""
+    data = path.read_bytes()
     try:
-        return _ArrayUnpickler(io.BytesIO(path.read_bytes())).load()
+        content = _ArrayUnpickler(io.BytesIO(data)).load()
     except SequenceError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
         raise SequenceError("broken", f"{type(error).__name__}: {error}") from None
+    for name, value in content.items() if isinstance(content, dict) else ():
+        # an array that was called into being, not stored, may fill the memory once it is used
+        if isinstance(value, np.ndarray) and value.nbytes > len(data):
+            raise SequenceError("unsafe", f"{name} claims {value.nbytes} bytes in a file of {len(data)}")
+    return content
 
 
 def _as_poses(values: Any, name: str) -> np.ndarray:
@@ -177,28 +184,6 @@ def _as_poses(values: Any, name: str) -> np.ndarray:
     return np.where(np.isfinite(poses), poses, np.nan)
 
 
-def _camera(entry: dict[str, Any]) -> Camera:
-    def numbers(key: str, *shape: int) -> np.ndarray:
-        array = np.asarray(entry[key], np.float64)
-        if array.shape != shape or not np.isfinite(array).all():
-            raise ValueError(
-                f"camera {entry.get('name')}: {key} must be {shape} finite numbers, not {array.shape}"
-            )
-        return array
-
-    if not re.fullmatch(r"c\d{1,2}", str(entry["name"])):
-        raise ValueError(f"cameras are called c01, c02, ..., not {entry['name']!r}")
-    width, height = (int(value) for value in numbers("size", 2))
-    return Camera(
-        name=str(entry["name"]),
-        size=(width, height),
-        matrix=numbers("matrix", 3, 3),
-        distortion=numbers("distortions", 5),
-        rotation=rodrigues(numbers("rotation", 3)),
-        translation=numbers("translation", 3) * CM,
-    )
-
-
 def _read_mapping(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise StageError(
@@ -207,6 +192,9 @@ def _read_mapping(path: Path) -> dict[str, str]:
     rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if wrong := [" ".join(row) for row in rows if len(row) != 2]:
         raise StageError(f"{path}: expected '<sequence> <setting>' in each line, found {wrong[:5]}")
+    settings = Counter(name for name, _ in {(row[0], row[1]) for row in rows})
+    if torn := sorted(name for name, count in settings.items() if count > 1):
+        raise StageError(f"{path}: more than one setting for {', '.join(torn[:10])}")
     return {row[0]: row[1] for row in rows}
 
 

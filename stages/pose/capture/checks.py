@@ -24,6 +24,8 @@ class Flag(IntFlag):
     """left and right have changed places for a while; not used"""
     RAW_GAP = 16
     """the triangulated poses had a gap here that the optimised ones fill"""
+    DETECTED = 32
+    """a 2D detector found the person in this camera's picture; set by camera, unlike the others"""
 
 
 UNUSABLE = Flag.MISSING | Flag.SWAPPED

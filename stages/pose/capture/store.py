@@ -1,8 +1,10 @@
 """The sequence store: labels of every frame seen by every camera, as Parquet shards.
 
-    split=<train|val|test|none>/cam=<c01>/part-000.parquet   one row a frame, sorted by (sequence, frame)
-    sequences.parquet     lookup of the number in column `seq`: name, dancer, genre, setting, split, frames
+    split=<train|val|test|extra|none>/cam=<c01>/part-000.parquet   one row a frame, by (sequence, frame)
+    sequences.parquet     lookup of the number in column `seq`: name, source, dancer, genre, setting, split,
+                          what became of its 2D detections, frames
     cameras.parquet       calibration by (setting, cam)
+    videos.parquet        videos of these views in the raw folder, where there are any; listed, not read
     quarantine.csv        sequences left out, with a reason
     manifest.json         name of the data set, split policy, rows and digests of the shards
 
@@ -44,6 +46,12 @@ SHARD_SCHEMA = pa.schema(
         ),
         tables.column("view_dir", pa.list_(pa.float32(), 3), "unit vector, body frame (forward, up, right)"),
         tables.column("distance_m", pa.float32(), "m, camera to the middle of the hips"),
+        tables.column(
+            "det_uv_px", pa.list_(pa.float32(), 2 * N_JOINTS), "px, of a real 2D detector; NaN where none"
+        ),
+        tables.column(
+            "det_confidence", pa.list_(pa.float32(), N_JOINTS), "0 to 1; 0 where nothing was found"
+        ),
         tables.column("flags", pa.uint8()),
     ]
 )
@@ -51,11 +59,21 @@ SEQUENCE_SCHEMA = pa.schema(
     [
         tables.column("seq", pa.int16()),
         tables.column("name", pa.string()),
+        tables.column("source", pa.string()),
         tables.column("dancer", pa.int16()),
         tables.column("genre", pa.string()),
         tables.column("setting", pa.string()),
         tables.column("split", pa.string()),
+        tables.column("detections", pa.string()),
         tables.column("n_frames", pa.int32()),
+    ]
+)
+VIDEO_SCHEMA = pa.schema(
+    [
+        tables.column("seq", pa.int16()),
+        tables.column("cam", pa.string()),
+        tables.column("file", pa.string()),
+        tables.column("size", pa.int64(), "bytes"),
     ]
 )
 CAMERA_SCHEMA = pa.schema(
@@ -70,11 +88,14 @@ CAMERA_SCHEMA = pa.schema(
         tables.column("translation", pa.list_(pa.float64(), 3), "m"),
     ]
 )
-VECTORS = {"gt_cam_xyz": (N_JOINTS, 3), "gt_root_cam": (3,), "gt_uv_px": (N_JOINTS, 2), "view_dir": (3,)}
+VECTORS = {
+    "gt_cam_xyz": (N_JOINTS, 3), "gt_root_cam": (3,), "gt_uv_px": (N_JOINTS, 2), "view_dir": (3,),
+    "det_uv_px": (N_JOINTS, 2), "det_confidence": (N_JOINTS,),
+}  # fmt: skip
 """Shape of one row of each vector column."""
 
-SPLITS = ("train", "val", "test", "none")
-"""`none`: the folder has no split files."""
+SPLITS = ("train", "val", "test", "extra", "none")
+"""`extra`: people of another source, to learn from only. `none`: the folder has no split files."""
 
 Columns = dict[str, np.ndarray]
 

@@ -1,40 +1,32 @@
-"""A trained refiner in use: model folder -> corrected poses."""
+"""A trained refiner of any form in use: model folder -> corrected poses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stages.core.errors import StageError
 from stages.core.model.card import ModelCard, load_card, load_weights
 from stages.pose.body.skeleton import SWAP, mirror_pose
-from stages.pose.model.architecture import Architecture
+from stages.pose.model.architecture import FORMS, Form, form_of
+from stages.pose.model.forms import build, inputs_of
 from stages.pose.model.windows import Window, frame_offsets, mirror_window, read_window
 from stages.pose.simulation.packed import PackedRole
 
 if TYPE_CHECKING:
-    from stages.pose.model.refiner import DepthRefiner
-
-ARCHITECTURE = "depth-refiner"
-
-
-def build_network(params: dict[str, Any]) -> DepthRefiner:
-    """An untrained network of the sizes in a model card's (or stage's) `params`."""
-    from stages.pose.model.refiner import DepthRefiner
-
-    window = params["window_s"]
-    return DepthRefiner(Architecture(**params["architecture"]), len(window), list(window).index(0))
+    from torch import nn
 
 
 @dataclass(frozen=True)
 class Refiner:
     """A loaded model."""
 
-    network: DepthRefiner
+    network: nn.Module
     card: ModelCard
+    form: Form
     batch: int = 2048
 
     @classmethod
@@ -47,14 +39,16 @@ class Refiner:
         import torch
 
         card = load_card(folder)
-        if card.architecture != ARCHITECTURE:
+        form = form_of(card.architecture)
+        if form is None:
+            expected = ", ".join(facts.architecture for facts in FORMS.values())
             raise StageError(
-                f"{folder} holds a {card.architecture} of lane {card.lane}; expected a {ARCHITECTURE}"
+                f"{folder} holds a {card.architecture} of lane {card.lane}; expected one of {expected}"
             )
         torch.set_num_threads(threads)
-        network = build_network(card.params)
+        network = build(form, card.params)
         network.load_state_dict(load_weights(folder))
-        return cls(network.eval(), card)
+        return cls(network.eval(), card, form)
 
     def offsets(self, fps: float, frame_step: int = 1) -> np.ndarray:
         """The window's offsets (K,) in frame numbers."""
@@ -85,6 +79,5 @@ class Refiner:
         import torch
 
         with torch.inference_mode():
-            inputs = [torch.from_numpy(array) for array in (window.pose, window.visibility, window.seen)]
-            pose, log_scale = self.network(*inputs)
-        return pose.numpy(), log_scale.exp().numpy()
+            answer = self.network(*(torch.from_numpy(array) for array in inputs_of(self.form, window)))
+        return answer[0].numpy(), answer[1].exp().numpy()

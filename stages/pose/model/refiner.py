@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.pose.body.skeleton import HIPS, LIMBS, N_JOINTS, PARENT
+from stages.pose.body.skeleton import HIPS, N_JOINTS, PARENT
 from stages.pose.model.architecture import Architecture
 
 _PER_FRAME = 15
@@ -101,36 +101,3 @@ def _joint_features(pose: Tensor, visibility: Tensor, seen: Tensor) -> Tensor:
 _TYPICAL_LENGTH = 0.25
 _TYPICAL_ERROR = 0.1
 """Metres; they bring what goes into the tokens and what comes out of them to about unit size."""
-
-_DEPTH_COUNTS = torch.tensor([1.0, 1.0, 2.0])
-"""Depth is what this is about: its errors count twice."""
-
-
-def position_loss(refined: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute error over coordinates of poses (B, 17, 3), depth counted twice; metres."""
-    return ((refined - truth).abs() * _DEPTH_COUNTS.to(refined)).mean()
-
-
-def direction_loss(refined: Tensor, truth: Tensor) -> Tensor:
-    """Mean of 1 - cos of the angle between refined and true directions of the limbs."""
-    parents, children = (list(ends) for ends in zip(*LIMBS, strict=True))
-    ours, theirs = (pose[:, children] - pose[:, parents] for pose in (refined, truth))
-    return (1 - nn.functional.cosine_similarity(ours, theirs, dim=-1, eps=1e-6)).mean()
-
-
-def confidence_loss(refined: Tensor, log_scale: Tensor, truth: Tensor) -> Tensor:
-    """Negative log-likelihood of the depth errors under a Laplace distribution (up to a constant).
-
-    The pose gets no gradient from it, so that giving up on a joint never pays.
-    """
-    error = (refined[..., 2] - truth[..., 2]).detach().abs()
-    return (log_scale + error * torch.exp(-log_scale)).mean()
-
-
-def losses(refined: Tensor, log_scale: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """All losses by name; a training phase weighs them."""
-    return {
-        "position": position_loss(refined, truth),
-        "direction": direction_loss(refined, truth),
-        "confidence": confidence_loss(refined, log_scale, truth),
-    }

@@ -34,6 +34,10 @@ ACCEPTED = {
 """What a real estimator's errors came to (MediaPipe on calibrated multi-camera video)."""
 
 
+LABELS = ("dancer", "cam", "frame", "gt_cam_xyz", "gt_root_cam", "view_dir", "distance_m", "flags")
+"""Columns of the store that are packed or that the simulation needs."""
+
+
 def pack(
     store: SequenceStore,
     roles: RoleTable,
@@ -125,7 +129,7 @@ def _fill(
     by_place = {place: part.to_dict("records") for place, part in views.groupby(["cam", "seq", "draw"])}
     done = 0
     for cam in store.camera_names():
-        for seq, labels in store.views(cam):
+        for seq, labels in store.views(cam, LABELS):
             usable = _usable(labels)
             draw = 0
             while (cam, seq, draw) in by_place:
@@ -158,6 +162,7 @@ def _with_estimate(
     )
     return {
         **labels,
+        "flags": labels["flags"] & ~np.uint8(Flag.DETECTED),  # the detections themselves stay in the store
         "gt_pose": labels["gt_cam_xyz"],
         "sim_pose": estimate.pose,
         "sim_visibility": estimate.visibility,

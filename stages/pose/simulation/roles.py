@@ -4,6 +4,8 @@ The unit is the dancer where a name tells who dances, else the sequence. The dat
 the test. Its val list lies inside its training dancers and so cannot serve as a val of unseen people: val and
 gate are dancers of their own, drawn from the remaining ones by hash.
 
+People of other sources (split `extra`) are trained on and judge nothing.
+
 With too few sequences for that (two, say), one is the test, and val and gate are pieces cut from the ends of
 the training sequences; `policy` says so, and such a split supports no claim about unseen people.
 """
@@ -38,6 +40,7 @@ CLIP_SCHEMA = pa.schema(
 
 OFFICIAL = "the data set's own test dancers; val and gate are other dancers by hash"
 HASHED = "all roles by hash of the dancer, or of the sequence where its name tells no dancer"
+EXTRA = "; people of other sources are trained on only"
 PIECES = "too few sequences: val and gate are pieces of the training sequences, and no unseen people"
 
 
@@ -78,8 +81,9 @@ def give_roles(sequences: pd.DataFrame, settings: Settings, seed: int) -> RoleTa
         StageError: with a single dancer or sequence, which cannot be both trained and tested on.
     """
     table = _whole_clips(sequences)
+    extra = table["split"] == "extra"
     fixed = sorted(set(table.loc[table["split"] == "test", "group"]))
-    free = sorted(set(table["group"]) - set(fixed))
+    free = sorted(set(table.loc[~extra, "group"]) - set(fixed))
     wanted = [role for role in ROLES if role != "test" or not fixed]
     if len(free) >= len(wanted):
         roles = _hashed(free, {role: settings.shares[role] for role in wanted}, seed)
@@ -94,9 +98,11 @@ def give_roles(sequences: pd.DataFrame, settings: Settings, seed: int) -> RoleTa
             "add another"
         )
     roles |= dict.fromkeys(fixed, "test")
-    table["role"] = [roles[group] for group in table["group"]]
+    table["role"] = [roles.get(group, "train") for group in table["group"]]
     if policy == PIECES:
-        table = _cut(table, settings.pieces)
+        pieces = _cut(table[~extra], settings.pieces)
+        table = pd.concat([pieces, table[extra]]) if extra.any() else pieces
+    policy += EXTRA if extra.any() else ""
     return RoleTable(table[CLIP_SCHEMA.names].sort_values("clip").reset_index(drop=True), policy)
 
 
