@@ -270,6 +270,7 @@ def test_serving_packages_are_those_that_prediction_imports(root: Path, lane: st
     from importlib.metadata import packages_distributions
 
     files = imported_files(root, f"stages.{lane}.predict") | {"stages/core/tracking/bundle.py"}
+    files -= {"stages/pose/estimation/worker.py"}  # only ever run by MediaPipe's own environment
     nodes = [n for file in files for n in ast.walk(ast.parse((root / file).read_text()))]
     names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
     names |= {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}

@@ -20,7 +20,10 @@ def small_params(model: type[StageParams], **changes: Any) -> Any:
 
 
 def phantom_params(**changes: Any) -> phantom.Params:
-    return small_params(phantom.Params, **({"dancers": 12, "sequences": 14, "frames": 60} | changes))
+    """Dancers alone: other motion capture beside them is test_sources.py's."""
+    defects = load_params(phantom.Params, profile="demo").defects.model_dump() | {"broken_motion": 0}
+    few = {"dancers": 12, "sequences": 14, "frames": 60, "mocap": {"trials": 0, "frames": 0}}
+    return small_params(phantom.Params, **(few | {"defects": defects} | changes))
 
 
 def train_params(**changes: Any) -> train.Params:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from stages.core.errors import StageError
 from stages.core.stage import Observer
+from stages.pose import transfer
 from stages.pose.body.frames import (
     Camera,
     project,
@@ -26,7 +27,7 @@ from stages.pose.body.frames import (
     world_to_camera,
 )
 from stages.pose.body.skeleton import HIPS, JOINT, JOINTS, N_JOINTS, mid
-from stages.pose.estimation import environment, multiview, transfer, worker
+from stages.pose.estimation import environment, multiview, worker
 from stages.pose.estimation.extraction import Settings, VideoError, extract, read_estimates
 from stages.pose.estimation.triangulation import find_lags, reprojection_px, shift, triangulate
 from stages.pose.estimation.truth import Triangulation, smooth, triangulated_truth, without_spikes

@@ -22,6 +22,7 @@ SERVING_PACKAGES = (
     "matplotlib",
     "mlflow",
     "numpy",
+    "onnxruntime",
     "opencv-python-headless",
     "pandas",
     "pillow",

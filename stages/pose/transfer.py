@@ -1,6 +1,6 @@
 """Stage pose-transfer: the refiner, trained on a simulated estimator, on the answers of a real one.
 
-    python -m stages.pose.estimation.transfer --data DIR --model DIR --floors DIR --output DIR
+    python -m stages.pose.transfer --data DIR --model DIR --floors DIR --output DIR
 
 DIR holds calibrated videos (see `multiview`). A folder without videos gives empty tables, so that the stage
 stands in every graph; MediaPipe's environment is asked for only where there are some.
