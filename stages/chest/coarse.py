@@ -9,25 +9,21 @@ answer for other films.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
 from pydantic import Field
 
-from stages.chest.locating.crossfit import OUT_OF_FOLD, Fold, cross_fit, development
+from stages.chest.locating.crossfit import OUT_OF_FOLD, Task, cross_fit, development, save_folds
 from stages.chest.locating.frames import WholeFilm
 from stages.chest.locating.settings import LocatorSettings, Network
-from stages.chest.schema import CHEST
 from stages.core.data import tables
 from stages.core.data.labels import LabelledFilms
-from stages.core.data.split import patient_folds, read_split, split_digest
+from stages.core.data.split import patient_folds
 from stages.core.errors import StageError
 from stages.core.params import StageParams
 from stages.core.stage import Observer, stage_main
 from stages.core.train.augment import Augmentation
 from stages.core.train.plan import Plan
-
-ARCHITECTURE = "folded-locators"
 
 
 class Params(StageParams):
@@ -56,61 +52,19 @@ def run(
     if lone := sorted(set(range(params.folds)) - set(folds.tolist())):
         raise StageError(f"no films in the folds {lone}: ask for fewer than {params.folds} folds")
     settings = params.settings
-    job = Fold(
+    task = Task(
         films=films,
         split=split,
-        number=0,
-        learn=rows,
-        held_out=rows,
         frames=WholeFilm(data.films.model_size, settings.size),
         settings=settings,
         seed=params.seed,
         device=params.device,
         observe=observe,
     )
-    tensors, table, error = cross_fit(data, folds, params.threads, job)
+    tensors, table, error = cross_fit(data, folds, params.threads, task)
     tables.write_table(predictions, table, OUT_OF_FOLD)
-    save(output, tensors, data, split, settings, params.model_dump(mode="json"), observe)
+    save_folds(output, tensors, data, task, params.model_dump(mode="json"))
     return {"n_films": len(rows), "folds": params.folds, "out_of_fold_px224": error}
-
-
-def save(
-    output: Path,
-    tensors: dict[str, Any],
-    data: LabelledFilms,
-    split: Path,
-    settings: LocatorSettings,
-    params: dict[str, Any],
-    observe: Observer,
-) -> None:
-    """A model folder of a set of fold networks."""
-    from stages.core.model.card import InputSize, ModelCard, save_model
-
-    card = ModelCard(
-        lane=CHEST.lane,
-        dataset=data.films.info.name,
-        architecture=ARCHITECTURE,
-        key=observe.key,
-        params=params | {"stored_size": list(data.films.model_size)},
-        input=InputSize(height=settings.input, width=settings.input),
-        schema=CHEST.names,
-        n_train=len(development(data)),
-        split_sha256=split_digest(read_split(split)),
-    )
-    save_model(output, tensors, card)
-
-
-def read_out_of_fold(file: Path, data: LabelledFilms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Folds (n,), points (n, 15, 2) in model px and spreads (n, 15) of the films of `development(data)`."""
-    table = tables.read_table(file).set_index("id")
-    ids = data.films.ids[development(data)]
-    if set(ids) != set(table.index):
-        raise StageError(
-            f"{file} is about other films than the split's train and val: run `dvc repro` to make it again"
-        )
-    table = table.loc[ids]
-    points = tables.stack_points(table["landmarks"]).astype(np.float64)
-    return table["fold"].to_numpy(), points, np.stack(table["spread"].to_list()).astype(np.float64)
 
 
 def main() -> None:

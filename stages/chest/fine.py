@@ -14,8 +14,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from stages.chest.alignment import Canonical
-from stages.chest.coarse import read_out_of_fold, save
-from stages.chest.locating.crossfit import OUT_OF_FOLD, Fold, cross_fit, development
+from stages.chest.locating.crossfit import (
+    OUT_OF_FOLD,
+    Task,
+    cross_fit,
+    development,
+    read_out_of_fold,
+    save_folds,
+)
 from stages.chest.locating.frames import Aligned
 from stages.chest.locating.settings import LocatorSettings, Network
 from stages.core.data import tables
@@ -78,22 +84,19 @@ def run(
     settings = params.settings
     canonical = Canonical.of(labels[rows], settings.input, params.margin)
     errors = guessed - labels[rows]
-    job = Fold(
+    task = Task(
         films=films,
         split=split,
-        number=0,
-        learn=rows,
-        held_out=rows,
         frames=Aligned(canonical, guesses, errors, params.guesses.share, params.guesses.strength),
         settings=settings,
         seed=params.seed + 100,
         device=params.device,
         observe=observe,
     )
-    tensors, table, error = cross_fit(data, folds, params.threads, job)
+    tensors, table, error = cross_fit(data, folds, params.threads, task)
     tables.write_table(predictions, table, OUT_OF_FOLD)
     tensors["canonical"] = torch.from_numpy(np.array(canonical.shape))
-    save(output, tensors, data, split, settings, params.model_dump(mode="json"), observe)
+    save_folds(output, tensors, data, task, params.model_dump(mode="json"))
     return {"n_films": len(rows), "folds": len(set(folds.tolist())), "out_of_fold_px224": error}
 
 

@@ -15,8 +15,7 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
-from stages.chest.coarse import read_out_of_fold
-from stages.chest.locating.crossfit import development
+from stages.chest.locating.crossfit import development, read_out_of_fold
 from stages.chest.radius import RadiusModel, features
 from stages.chest.schema import CHEST, REPORT_FRAME, REPORT_SIZE
 from stages.core.data import tables

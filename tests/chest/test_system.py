@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from stages.chest import coarse, fine, system
-from stages.chest.coarse import read_out_of_fold
-from stages.chest.locating.crossfit import development
+from stages.chest.locating.crossfit import development, read_out_of_fold
 from stages.chest.locating.frames import Aligned, WholeFilm
 from stages.chest.locating.inference import TrainedLocator, variance
 from stages.chest.locating.network import Locator

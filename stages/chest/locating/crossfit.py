@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,14 @@ from stages.chest.schema import CHEST, REPORT_FRAME
 from stages.core.data import tables
 from stages.core.data.labels import LabelledFilms
 from stages.core.data.pool import map_unordered
+from stages.core.data.split import read_split, split_digest
+from stages.core.errors import StageError
 from stages.core.stage import Observer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+ARCHITECTURE = "folded-locators"
 OUT_OF_FOLD = pa.schema(
     [
         tables.column("id", pa.string()),
@@ -40,19 +43,26 @@ OUT_OF_FOLD = pa.schema(
 
 
 @dataclass(frozen=True)
-class Fold:
-    """What one process needs to train a fold's network."""
+class Task:
+    """What the networks of all folds have in common."""
 
     films: Path
     split: Path
-    number: int
-    learn: np.ndarray
-    held_out: np.ndarray
     frames: Frames
     settings: LocatorSettings
     seed: int
     device: str
     observe: Observer
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """What one process needs to train a fold's network."""
+
+    task: Task
+    number: int
+    learn: np.ndarray
+    held_out: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -69,14 +79,13 @@ def development(data: LabelledFilms) -> np.ndarray:
 
 
 def cross_fit(
-    data: LabelledFilms, folds: np.ndarray, workers: int, common: Fold
+    data: LabelledFilms, folds: np.ndarray, workers: int, task: Task
 ) -> tuple[dict[str, Tensor], pd.DataFrame, float]:
     """Train all folds.
 
     Args:
         folds: (n,) fold of each film of `development(data)`.
         workers: processes.
-        common: what all folds share; its number, rows and observer's name are filled in here.
     Returns:
         The weights as `<fold>.<tensor>`, a table with the columns of `OUT_OF_FOLD` by id, and the mean
         error of its points in px at 224.
@@ -86,16 +95,12 @@ def cross_fit(
     from stages.core.evaluate.errors import film_errors, scaled_errors
 
     rows = development(data)
-    jobs = [
-        Fold(**{**vars(common), "number": k, "learn": rows[folds != k], "held_out": rows[folds == k]})
-        for k in sorted(set(folds.tolist()))
-    ]
-    on_cpu = common.device == "cpu"
+    jobs = [_Fold(task, k, rows[folds != k], rows[folds == k]) for k in sorted(set(folds.tolist()))]
     done: dict[int, _Done] = {}
-    for index, result in map_unordered(_train, jobs, workers if on_cpu else 1):
+    for index, result in map_unordered(_train, jobs, workers if task.device == "cpu" else 1):
         done[index] = result
-        common.observe.progress(len(done), len(jobs), "folds")
-    _merge_histories(common.observe, [done[k].history for k in range(len(jobs))])
+        task.observe.progress(len(done), len(jobs), "folds")
+    _merge_histories(task.observe, [done[k].history for k in range(len(jobs))])
     tensors = {
         f"{job.number}.{name}": torch.from_numpy(value)
         for k, job in enumerate(jobs)
@@ -119,16 +124,17 @@ def cross_fit(
     return tensors, pd.concat(parts).sort_values("id"), float(np.concatenate(errors).mean())
 
 
-def _train(job: Fold) -> _Done:
+def _train(fold: _Fold) -> _Done:
     from stages.chest.locating.training import train_locator
 
-    data = LabelledFilms.open(job.films, job.split)
-    observe = Observer(job.observe._scratch, job.observe.key, job.observe._echo)
+    task = fold.task
+    data = LabelledFilms.open(task.films, task.split)
+    observe = Observer(task.observe._scratch, task.observe.key, task.observe._echo)
     trained = train_locator(
-        data, job.learn, job.held_out, job.frames, job.settings,
-        job.seed + 1 + job.number, 1, job.device, observe, name=f"fold-{job.number}",
+        data, fold.learn, fold.held_out, task.frames, task.settings,
+        task.seed + 1 + fold.number, 1, task.device, observe, name=f"fold-{fold.number}",
     )  # fmt: skip
-    located = trained.locate(data.films.images[job.held_out], job.frames.fixed(job.held_out))
+    located = trained.locate(data.films.images[fold.held_out], task.frames.fixed(fold.held_out))
     state = {k: v.cpu().numpy() for k, v in trained.members[0].state_dict().items()}
     return _Done(state, located.points, located.spread, observe.history)
 
@@ -138,3 +144,37 @@ def _merge_histories(observe: Observer, histories: list[Mapping[int, Mapping[str
     for step in histories[0]:
         rows = [history[step] for history in histories if step in history]
         observe.history[step] = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def save_folds(
+    output: Path, tensors: Mapping[str, Tensor], data: LabelledFilms, task: Task, params: dict[str, Any]
+) -> None:
+    """A model folder of a set of fold networks, trained with the stage's `params`."""
+    from stages.core.model.card import InputSize, ModelCard, save_model
+
+    side = task.settings.input
+    card = ModelCard(
+        lane=CHEST.lane,
+        dataset=data.films.info.name,
+        architecture=ARCHITECTURE,
+        key=task.observe.key,
+        params=params | {"stored_size": list(data.films.model_size)},
+        input=InputSize(height=side, width=side),
+        schema=CHEST.names,
+        n_train=len(development(data)),
+        split_sha256=split_digest(read_split(task.split)),
+    )
+    save_model(output, tensors, card)
+
+
+def read_out_of_fold(file: Path, data: LabelledFilms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Folds (n,), points (n, 15, 2) in model px and spreads (n, 15) of the films of `development(data)`."""
+    table = tables.read_table(file).set_index("id")
+    ids = data.films.ids[development(data)]
+    if set(ids) != set(table.index):
+        raise StageError(
+            f"{file} is about other films than the split's train and val: run `dvc repro` to make it again"
+        )
+    table = table.loc[ids]
+    points = tables.stack_points(table["landmarks"]).astype(np.float64)
+    return table["fold"].to_numpy(), points, np.stack(table["spread"].to_list()).astype(np.float64)

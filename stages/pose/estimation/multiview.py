@@ -23,12 +23,11 @@ import numpy as np
 from stages.core.errors import StageError
 from stages.pose.body.frames import Camera, rodrigues
 from stages.pose.body.skeleton import JOINT, N_JOINTS
+from stages.pose.kinematics.trc import read_trc, to_calibration_world
 
 BODY_25B = 25
 """Points of a detection; the first 17 are COCO's joints."""
 
-TRC_AXES = (2, 0, 1)
-"""Columns of a marker file that are the world's x, y and z."""
 
 UP = np.array([0.0, 0.0, 1.0])
 """Of the calibration's world."""
@@ -152,27 +151,16 @@ def read_markers(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     Joints without a marker of their meaning are NaN.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
     try:
-        facts = dict(zip(lines[1].split("\t"), lines[2].split("\t"), strict=False))
-        names = [name for name in lines[3].split("\t")[2:] if name]
-        unit = {"m": 1.0, "mm": 0.001}[facts["Units"]]
-        values = np.array(
-            [
-                [float(cell) if cell.strip() else np.nan for cell in line.split("\t")[: 2 + 3 * len(names)]]
-                for line in lines[5:]
-                if line.strip()
-            ]
-        )
-        points = values[:, 2:].reshape(len(values), len(names), 3)[..., TRC_AXES] * unit
-    except (IndexError, KeyError, ValueError) as error:
-        raise StageError(f"{path} is no marker file (TRC): {type(error).__name__}: {error}") from None
-    if missing := sorted(MARKER_JOINTS.keys() - set(names)):
+        found = read_trc(path)
+    except StageError as error:
+        raise StageError(f"{path} is no marker file: {error}") from None
+    if missing := sorted(MARKER_JOINTS.keys() - found.markers.keys()):
         raise StageError(f"{path} lacks the markers {', '.join(missing)}")
-    joints = np.full((len(values), N_JOINTS, 3), np.nan)
+    joints = np.full((len(found.times), N_JOINTS, 3), np.nan)
     for marker, joint in MARKER_JOINTS.items():
-        joints[:, JOINT[joint]] = points[:, names.index(marker)]
-    return joints, values[:, 1]
+        joints[:, JOINT[joint]] = to_calibration_world(found.markers[marker])
+    return joints, found.times
 
 
 def _trial(place: Path, videos: dict[str, Path]) -> Trial:
