@@ -25,6 +25,7 @@ from types import FrameType
 
 import psutil
 
+from flows import quick_dvc
 from flows.processes import follow_parent, tree
 from stages.core.errors import StageError
 from stages.core.lifeline import DVC_PROCESS
@@ -178,10 +179,8 @@ def main(stage: str, parent: int) -> int:
     _Stopper().install()
     follow_parent(parent)
     os.environ[DVC_PROCESS] = str(os.getpid())
-    from dvc.cli import main as dvc
-
     try:
-        return int(dvc(["--wait-for-lock", "repro", "--single-item", stage]))
+        return quick_dvc.main(["--wait-for-lock", "repro", "--single-item", stage])
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
 

@@ -24,22 +24,44 @@ class StageIdentity:
     outs: tuple[str, ...]
 
 
-def identity_now(root: Path, stage: str) -> StageIdentity:
-    """Hash the stage's inputs as they lie on disk. About 0.5 s; safe while DVC runs the stage."""
-    from dvc.repo import Repo
-    from dvc.stage.cache import _get_stage_hash
+class StageInputs:
+    """The inputs of a stage as they lie on disk, whenever asked.
 
-    with Repo(str(root)) as repo:
-        loaded: Any = repo.stage.load_one("dvc.yaml", stage)
-        missing = [d.def_path for d in loaded.deps if not d.exists]
-        if missing:
-            raise StageError(f"stage {stage}: inputs are missing: {', '.join(missing)}")
-        loaded.save_deps()
+    The first look costs about 0.5 s, since it reads the graph; later ones hash only what changed. Safe while
+    DVC runs the stage.
+    """
+
+    def __init__(self, root: Path, stage: str) -> None:
+        self._root, self._stage = root, stage
+        self._graph = b""
+        self._loaded: Any = None
+
+    def identity(self) -> StageIdentity:
+        """Hash the inputs.
+
+        Raises:
+            StageError: naming the inputs that are missing.
+        """
+        from dvc.repo import Repo
+        from dvc.stage.cache import _get_stage_hash
+
+        # parameters stand in commands and paths too
+        graph = b"".join((self._root / name).read_bytes() for name in ("dvc.yaml", "params.yaml"))
+        if graph != self._graph:
+            with Repo(str(self._root)) as repo:
+                self._loaded, self._graph = repo.stage.load_one("dvc.yaml", self._stage), graph
+        with self._loaded.repo:
+            missing = [d.def_path for d in self._loaded.deps if not d.exists]
+            if missing:
+                raise StageError(f"stage {self._stage}: inputs are missing: {', '.join(missing)}")
+            self._loaded.save_deps()
         return StageIdentity(
-            key=str(_get_stage_hash(loaded)),
+            key=str(_get_stage_hash(self._loaded)),
             # parameters are dependencies to DVC too; theirs is a table of values, no content hash
-            deps={d.def_path: d.hash_info.value for d in loaded.deps if isinstance(d.hash_info.value, str)},
-            outs=tuple(o.def_path for o in loaded.outs),
+            deps={
+                d.def_path: d.hash_info.value for d in self._loaded.deps if isinstance(d.hash_info.value, str)
+            },
+            outs=tuple(o.def_path for o in self._loaded.outs),
         )
 
 
@@ -55,7 +77,7 @@ def locked_stages(root: Path) -> dict[str, Any]:
 
 
 def locked_identity(entry: Mapping[str, Any]) -> StageIdentity:
-    """The identity of a stage's run from its entry in dvc.lock: what `identity_now` said when it ran."""
+    """The identity of a stage's run from its entry in dvc.lock: what `StageInputs` said when it ran."""
     from dvc.utils import dict_sha256
 
     cache = {k: entry[k] for k in ("cmd", "deps", "params") if k in entry}

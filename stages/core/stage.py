@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 
 from stages.core.errors import StageError
-from stages.core.identity import StageIdentity, identity_now
+from stages.core.identity import StageIdentity, StageInputs
 from stages.core.lifeline import end_with_dvc
 from stages.core.params import StageParams, load_params, project_root
 
@@ -102,7 +102,8 @@ def _run_stage(run: Callable[..., dict[str, float]], argv: Sequence[str] | None)
     root = Path(os.environ["DVC_ROOT"]) if "DVC_ROOT" in os.environ else project_root()
     item = arguments.output.name if model.each is not None else None
     params = load_params(model, root / "params.yaml", item=item)
-    before = identity_now(root, name) if name else None
+    looked = StageInputs(root, name) if name else None
+    before = looked.identity() if looked else None
     key = before.key if before else "untracked"
     observe = Observer(root / STATE / "scratch" / f"{name or run.__module__}-{key[:16]}", key, echo=True)
 
@@ -120,8 +121,8 @@ def _run_stage(run: Callable[..., dict[str, float]], argv: Sequence[str] | None)
         )
     if arguments.write_history is not None:
         arguments.write_history.write_text(_history_csv(observe.history), encoding="utf-8")
-    if name and before:
-        _assert_unchanged(name, before, identity_now(root, name))
+    if name and looked and before:
+        _assert_unchanged(name, before, looked.identity())
         _record(root, name, before, params, metrics, observe, started, seconds)
     shutil.rmtree(observe._scratch, ignore_errors=True)
 
