@@ -29,10 +29,12 @@ from stages.core.model.prediction import provenance
 from stages.core.params import StageParams
 from stages.core.stage import Observer, stage_main
 from stages.pose.capture.conversion import Settings, convert
+from stages.pose.capture.sources import KINDS
 from stages.pose.capture.store import SequenceStore
 from stages.pose.evaluation.constants import CONSTANTS, constant_errors
 from stages.pose.evaluation.judge import Predict, judge
 from stages.pose.evaluation.schemas import CONSTANT_SCHEMA, EXAMPLE_SCHEMA, MEASURES, VIEW_ANGLES, Judged
+from stages.pose.model.architecture import FORMS
 from stages.pose.model.floors import FLOORS, Floors
 from stages.pose.model.inference import Refiner
 from stages.pose.simulation.estimator import Estimator
@@ -63,11 +65,13 @@ def run(
     output: Path,
     observe: Observer,
     smooth: Path | None = None,
+    described: Path | None = None,
 ) -> dict[str, float]:
     """Judge the refiner and every floor on every view of the roles val, gate and test.
 
     Args:
         smooth: model folder of pose-smooth, one floor more.
+        described: folder of pose-described; each form in it is a method of that name.
     Returns:
         Metrics of the refiner on the test views; those of val and gate with the role's name before them, and
         those of the floors (and of the constants, for view angles) with the floor's.
@@ -75,12 +79,15 @@ def run(
     data = Packed.open(packed)
     refiner = Refiner.load(model, params.threads)
     smoothers = {} if smooth is None else {SMOOTHED: Smoother.load(smooth, params.threads)}
-    for folder, card in ((model, refiner.card), *((smooth, s.card) for s in smoothers.values())):
+    others = {} if described is None else open_described(described, params.threads)
+    cards = [(model, refiner.card), *((smooth, s.card) for s in smoothers.values())]
+    for folder, card in (*cards, *((described, other.card) for other in others.values())):
         if card.split_sha256 != data.manifest["split_sha256"]:
             raise StageError(
                 f"{folder} was trained on other roles than {packed} has: run `dvc repro` to train it again"
             )
     methods = {METHOD: _refine(refiner, data), **_floor_methods(Floors.load(floors))}
+    methods |= {form: _refine(other, data) for form, other in others.items()}
     methods |= {name: _smooth(smoother, data.frame_step) for name, smoother in smoothers.items()}
     roles = [role for role in JUDGED_ROLES if role in data.roles()]
     judged = Judged.join(judge(data.role(role), methods, observe.progress) for role in roles)
@@ -100,6 +107,21 @@ def run(
     ]
     write_comparison(output / "comparison.csv", pd.concat(comparisons, ignore_index=True))
     return summarise(judged.views, constants, params)
+
+
+def open_described(folder: Path, threads: int) -> dict[str, Refiner]:
+    """The described refiners by form, in the order of `FORMS`.
+
+    Raises:
+        StageError: there are none, or one does not lie under the name of its form.
+    """
+    found = {form: folder / form for form in FORMS if (folder / form).is_dir()}
+    if not found:
+        raise StageError(f"{folder} holds none of {', '.join(FORMS)}: run `dvc repro pose-described`")
+    refiners = {str(form): Refiner.load(path, threads) for form, path in found.items()}
+    if strangers := [f"{folder / form} ({r.form})" for form, r in refiners.items() if r.form != form]:
+        raise StageError(f"refiners of another form than their folders say: {', '.join(strangers)}")
+    return refiners
 
 
 def _refine(refiner: Refiner, data: Packed) -> Predict:
@@ -187,6 +209,8 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
     refiner = Refiner.load(model, threads)
     inherited = refiner.card.params
     settings = Settings(
+        sources=KINDS,
+        acclaim_rate=inherited["acclaim_rate"],
         max_gap=inherited["max_gap"],
         frame_step=inherited["frame_step"],
         rows_per_group=8192,

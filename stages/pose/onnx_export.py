@@ -40,6 +40,15 @@ class Exported:
     inputs: tuple[str, ...]
     max_difference_m: float
 
+    def lines(self) -> dict[str, str]:
+        """What a command prints."""
+        return {
+            "form": self.form,
+            "inputs": ", ".join(self.inputs),
+            "outputs": ", ".join(OUTPUTS),
+            "largest difference to torch": f"{1000 * self.max_difference_m:.2g} mm (allowed {1000 * TOLERANCE:g})",
+        }
+
 
 def export(model: Path, file: Path) -> Exported:
     """Write the model of a folder as ONNX and hold it against torch on made-up poses.

@@ -13,6 +13,7 @@ from stages.pose.capture.store import SequenceStore
 from stages.pose.simulation.estimator import Estimator
 from stages.pose.simulation.packing import pack
 from stages.pose.simulation.roles import Settings, give_roles
+from stages.pose.simulation.virtual import Virtual
 
 
 class Params(StageParams):
@@ -23,6 +24,7 @@ class Params(StageParams):
     roles: Settings
     estimator: Estimator
     train_draws: int = Field(ge=1)
+    virtual: Virtual
     measured_rows: int = Field(ge=1)
 
 
@@ -31,7 +33,14 @@ def run(params: Params, sequences: Path, output: Path, observe: Observer) -> dic
     store = SequenceStore.open(sequences)
     roles = give_roles(store.sequences, params.roles, params.seed)
     return pack(
-        store, roles, params.estimator, params.train_draws, params.measured_rows, output, observe.progress
+        store,
+        roles,
+        params.estimator,
+        params.train_draws,
+        params.measured_rows,
+        output,
+        observe.progress,
+        params.virtual,
     )
 
 

@@ -54,8 +54,8 @@ class Defects(BaseModel):
     unsafe: int
     wrong_shape: int
     metres: int
-    broken_detections: int = 0
-    broken_motion: int = 0
+    broken_detections: int
+    broken_motion: int
 
 
 class Mocap(BaseModel):
@@ -74,8 +74,8 @@ class Params(StageParams):
     frames: int
     settings: int
     raw_nan_share: float
-    detected: int = Field(0, ge=0)
-    mocap: Mocap = Mocap(trials=0, frames=0)
+    detected: int = Field(ge=0)
+    mocap: Mocap
     defects: Defects
 
 

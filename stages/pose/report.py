@@ -39,10 +39,11 @@ from stages.core.report.page import (
 from stages.core.report.wording import Estimate, count, figure, interval, interval_name
 from stages.core.stage import Observer, stage_main
 from stages.pose.body.skeleton import JOINTS, SCHEMA
-from stages.pose.report_angles import ANGLE, ELEVATION, add_joint_angles, add_view_angles
-from stages.pose.report_evidence import DEPTH, INPUT, MODEL, UNIT, Evidence, in_words
-from stages.pose.report_parts import add_parts
-from stages.pose.report_where import add_where
+from stages.pose.reporting.angles import ANGLE, ELEVATION, add_joint_angles, add_view_angles
+from stages.pose.reporting.evidence import DEPTH, INPUT, MODEL, UNIT, Evidence, in_words
+from stages.pose.reporting.parts import add_parts
+from stages.pose.reporting.transfer import add_transfer
+from stages.pose.reporting.where import add_where
 from stages.pose.simulation.packed import Packed
 
 MEASURES = {
@@ -119,9 +120,15 @@ class Params(StageParams):
 
 
 def run(
-    params: Params, packed: Path, evaluation: Path, history: Path, output: Path, observe: Observer
+    params: Params,
+    packed: Path,
+    evaluation: Path,
+    history: Path,
+    output: Path,
+    observe: Observer,
+    transfer: Path | None = None,
 ) -> dict[str, float]:
-    """Write the page to `output`."""
+    """Write the page to `output`; `transfer`: folder of pose-transfer."""
     found = Evidence.read(packed, evaluation, Sampling(params.bootstrap, params.seed, group="group"))
     page = _head(found)
     sections.comparison_section(page, found.methods, UNIT, "dancers")
@@ -130,6 +137,7 @@ def run(
     add_parts(page, found)
     add_joint_angles(page, found)
     add_view_angles(page, found)
+    n_videos = add_transfer(page, transfer) if transfer is not None else {}
     _add_cases(page, tables.read_table(evaluation / "examples.parquet"), params.figure_height)
     sections.history_section(page, read_csv(history), f"val_{DEPTH}", UNIT)
     page.add("data", "Data and split", _split_table(found.packed))
@@ -151,7 +159,7 @@ def run(
     )
     content = page.html().encode("utf-8")
     output.write_bytes(content)
-    return {"kilobytes": round(len(content) / 1024), "n_views_test": len(found.tested)}
+    return {"kilobytes": round(len(content) / 1024), "n_views_test": len(found.tested), **n_videos}
 
 
 def _head(found: Evidence) -> Page:

@@ -26,6 +26,12 @@ def phantom_params(**changes: Any) -> phantom.Params:
     return small_params(phantom.Params, **(few | {"defects": defects} | changes))
 
 
+def pack_params() -> pack.Params:
+    """Training views twice as filmed and once from elsewhere."""
+    virtual = load_params(pack.Params, profile="demo").virtual.model_dump() | {"draws": 1}
+    return small_params(pack.Params, train_draws=2, virtual=virtual)
+
+
 def train_params(**changes: Any) -> train.Params:
     """A refiner that learns in two seconds."""
     demo = load_params(train.Params, profile="demo").model_dump()
@@ -34,8 +40,7 @@ def train_params(**changes: Any) -> train.Params:
         "threads": 1,
         "architecture": {"width": 16, "layers": 1, "heads": 2, "dropout": 0.05},
         "fit": demo["fit"] | {"phases": [phase], "batch_size": 64, "checkpoint_every": 1},
-        "linear_penalty": 0.01,
-        "linear_rows": 2000,
+        "linear": {"penalty": 0.01, "rows": 2000},
         "samples_per_epoch": 2000,
     }
     return train.Params.model_validate(demo | small | changes)
@@ -59,9 +64,7 @@ def run_lane(folder: Path) -> Lane:
     lane = Lane(*(folder / name for name in ("raw", "sequences", "packed", "floors", "model")), metrics={})
     lane.metrics["phantom"] = phantom.run(phantom_params(), lane.raw, observe)
     lane.metrics["convert"] = convert.run(small_params(convert.Params), lane.raw, lane.sequences, observe)
-    lane.metrics["pack"] = pack.run(
-        small_params(pack.Params, train_draws=2), lane.sequences, lane.packed, observe
-    )
+    lane.metrics["pack"] = pack.run(pack_params(), lane.sequences, lane.packed, observe)
     lane.metrics["floors"] = floors.run(
         small_params(floors.Params, max_rows=2000), lane.packed, lane.floors, observe
     )

@@ -146,7 +146,7 @@ def lane(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Floors, smoothing network and refiner of a set of two dancers, and its evaluation."""
     folder = tmp_path_factory.mktemp("lane")
     observe = Observer.quiet(folder / "s")
-    manifest = {"estimator": {}, "max_gap": 1, "role_policy": ""}
+    manifest = {"estimator": {}, "max_gap": 1, "acclaim_rate": 120, "role_policy": ""}
     data = Packed.open(packed)
     (packed / "manifest.json").write_text(pd.Series(data.manifest | manifest).to_json())
     floors.run(small_params(floors.Params, max_rows=2000), packed, folder / "floors", observe)

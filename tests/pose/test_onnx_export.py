@@ -44,6 +44,7 @@ def test_the_file_answers_as_torch_does_whatever_the_batch(form: Form, tmp_path:
     found = export(model, file)
     assert (found.form, found.inputs) == (form, INPUTS[form])
     assert found.max_difference_m <= 1e-4
+    assert f"{1000 * found.max_difference_m:.2g} mm" in found.lines()["largest difference to torch"]
     refiner, runtime = Refiner.load(model, 1), session(file)
     for n in (1, 3, 50):
         inputs = sample_inputs(refiner, n)

@@ -15,7 +15,7 @@ from stages.pose.model import windows
 from stages.pose.model.inference import Refiner
 from stages.pose.model.windows import Window, make_window, mirror_window, read_window
 from stages.pose.simulation.packed import COLUMNS, INPUTS, Packed, PackedRole
-from tests.pose.conftest import Lane, contents, small_params
+from tests.pose.conftest import Lane, contents, pack_params
 
 
 @pytest.fixture
@@ -31,13 +31,12 @@ def some_window(seed: int = 0, b: int = 3, k: int = 5) -> Window:
 
 
 def test_equal_input_gives_equal_bytes(lane: Lane, tmp_path: Path) -> None:
-    params = small_params(pack.Params, train_draws=2)
-    metrics = pack.run(params, lane.sequences, tmp_path / "packed", Observer.quiet(tmp_path / "s"))
+    metrics = pack.run(pack_params(), lane.sequences, tmp_path / "packed", Observer.quiet(tmp_path / "s"))
     assert metrics == lane.metrics["pack"]
     assert contents(tmp_path / "packed") == contents(lane.packed)
 
 
-def test_every_usable_frame_of_the_store_is_packed_once_and_training_twice(lane: Lane) -> None:
+def test_every_usable_frame_of_the_store_is_packed_once_and_training_thrice(lane: Lane) -> None:
     store, packed = SequenceStore.open(lane.sequences), Packed.open(lane.packed)
     usable = {
         (seq, cam, int(frame))
@@ -50,7 +49,7 @@ def test_every_usable_frame_of_the_store_is_packed_once_and_training_twice(lane:
         part = packed.role(role)
         names = [f"c{cam:02d}" for cam in part["cam"]]
         keys = list(zip(part["seq"].tolist(), names, part["frame"].tolist(), strict=True))
-        assert len(keys) == (2 if role == "train" else 1) * len(set(keys))
+        assert len(keys) == (3 if role == "train" else 1) * len(set(keys))
         rows += set(keys)
         assert not np.isnan(part["sim_pose"]).any()
         assert not np.isnan(part["gt_pose"]).any()

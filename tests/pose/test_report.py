@@ -15,10 +15,12 @@ from stages.core.params import load_params
 from stages.core.stage import Observer
 from stages.pose import report
 from stages.pose.body.skeleton import JOINTS, N_JOINTS
+from stages.pose.estimation import records
+from stages.pose.estimation import views as transfer_views
 from stages.pose.evaluation import schemas
 from stages.pose.evaluation.constants import CONSTANTS
-from stages.pose.report_evidence import DEPTH, MODEL, TITLES
-from stages.pose.report_where import mean_pose
+from stages.pose.reporting.evidence import DEPTH, MODEL, TITLES
+from stages.pose.reporting.where import mean_pose
 from stages.pose.simulation.packed import COLUMNS, VIEW_SCHEMA, Packed
 from tests.report_pages import BOOTSTRAP, read_page
 
@@ -215,3 +217,72 @@ def test_mean_pose_is_the_label_of_the_first_camera(packed: Path) -> None:
 
 def test_params_are_complete() -> None:
     assert load_params(report.Params).figure_height >= 100
+
+
+# ---------------------------------------------------------------- a real estimator
+
+
+def write_transfer(folder: Path, cameras: tuple[str, ...] = ("cam_01", "cam_02")) -> Path:
+    """The estimator 10 cm off in every joint, 4 more in the wrists; the refiner 8 cm."""
+    place = [{"trial": "walk", "cam": cam} for cam in cameras]
+    size = {"identity": 10.0, "refiner": 8.0, "flat": 20.0}
+    views = [
+        {**p, "method": method, "model_dataset": "phantom", "n_frames": 70, "n_joints": 17}
+        | dict.fromkeys(transfer_views.MEASURES, cm)
+        for p in place
+        for method, cm in size.items()
+    ]
+    joints = [
+        {**p, "method": method, "joint": joint}
+        | {"real_mean_abs_dz_cm": cm + 4 * ("wrist" in joint), "real_mean_dz_cm": -cm, "real_mpjpe_mm": 9.0}
+        for p in place
+        for method, cm in size.items()
+        for joint in JOINTS
+        if joint != "left_ear"
+    ]
+    truth = [
+        {
+            **p,
+            **dict.fromkeys(records.TRUTH_SCHEMA.names[2:], 1),
+            "source": "detections",
+            "reprojection_px": 6.5,
+        }
+        for p in place
+    ]
+    for name, rows, schema in (
+        ("transfer", views, records.TRANSFER_SCHEMA),
+        ("joints", joints, records.JOINT_SCHEMA),
+        ("truth", truth, records.TRUTH_SCHEMA),
+    ):
+        tables.write_table(folder / f"{name}.parquet", pd.DataFrame(rows, columns=schema.names), schema)
+    return folder
+
+
+def write_with(transfer: Path, packed: Path, folder: Path) -> tuple[dict[str, float], str]:
+    evaluation, history = write_evaluation(folder / "evaluation", packed), folder / "history.csv"
+    history.write_text(f"step,train_loss,val_{DEPTH}\n1,0.5,6.0\n", encoding="utf-8")
+    params = report.Params(seed=1, figure_height=150, bootstrap=BOOTSTRAP)
+    observe = Observer.quiet(folder / "scratch")
+    found = report.run(params, packed, evaluation, history, folder / "pose.html", observe, transfer)
+    return found, read_page(folder / "pose.html").text
+
+
+def test_page_shows_a_real_estimator_before_and_after_by_camera_and_joint(
+    packed: Path, tmp_path: Path
+) -> None:
+    metrics, text = write_with(write_transfer(tmp_path / "transfer"), packed, tmp_path)
+    assert metrics["n_videos"] == 2
+    assert "2 videos of 1 trial, 140 frames compared" in text
+    assert "10.0 cm before, 8.00 cm after (−20 %)" in text
+    assert "walk cam_02 70 10.0 8.00" in text
+    assert "left wrist 14.0 12.0 −10.0 −8.00" in text
+    assert "right ear 10.0 8.00" in text
+    assert "left ear 10.0 8.00" not in text  # was not compared
+    assert "trained on phantom" in text
+
+
+def test_page_says_so_where_there_are_no_videos(packed: Path, tmp_path: Path) -> None:
+    metrics, text = write_with(write_transfer(tmp_path / "transfer", cameras=()), packed, tmp_path)
+    assert metrics["n_videos"] == 0
+    assert "n_videos 0" in text
+    assert "--pose-videos" in text

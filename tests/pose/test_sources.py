@@ -121,7 +121,6 @@ def test_who_judges_is_never_of_another_source(mixed: Path, tmp_path: Path) -> N
     assert packed.manifest["role_policy"] == OFFICIAL + EXTRA
     for role in packed.roles():
         assert np.isfinite(packed.role(role)["sim_uv_px"]).all()
-        assert not (packed.role(role)["flags"] & Flag.DETECTED).any()
 
 
 def test_further_people_move_no_dancer_and_are_not_cut_into_pieces() -> None:
@@ -212,6 +211,30 @@ def test_detections_stand_in_the_shards_under_a_flag(mixed: Path, store: Sequenc
         for _, c in store.views(cam)
     )
     assert store.manifest["counts"]["n_detected_rows"] == rows == 9 * 50 * (DETECTED - 1)
+
+
+def test_models_see_the_real_detections_where_there_are_some(
+    mixed: Path, store: SequenceStore, tmp_path: Path
+) -> None:
+    params = small_params(pack.Params, train_draws=1)
+    pack.run(params, mixed / "sequences", tmp_path / "packed", Observer.quiet(tmp_path / "s"))
+    packed = Packed.open(tmp_path / "packed")
+    used = set(store.sequences.loc[store.sequences["detections"] == "used", "name"])
+    found = 0
+    for name in packed.roles():
+        role = packed.role(name)
+        for view in role.views.to_dict("records"):
+            rows = slice(view["first_row"], view["first_row"] + view["n_rows"])
+            real = view["sequence"] in used and view["draw"] == 0
+            assert ((role["flags"][rows] & Flag.DETECTED) > 0).all() == real
+            if real:
+                number = int(role["seq"][rows][0])
+                seen = dict(store.views(view["cam"]))[number]
+                kept = np.isin(seen["frame"], role["frame"][rows])
+                there = seen["det_confidence"][kept] > 0
+                np.testing.assert_array_equal(role["sim_uv_px"][rows][there], seen["det_uv_px"][kept][there])
+                found += int(there.sum())
+    assert found > 9 * 40 * 17  # of one sequence at least
 
 
 def test_refused_detections_cost_no_pose(mixed: Path, store: SequenceStore) -> None:

@@ -15,6 +15,7 @@ from stages.core.model.card import load_card, save_model
 from stages.core.stage import Observer
 from stages.pose import train
 from stages.pose.body.skeleton import SWAP, mirror_pose
+from stages.pose.model import training
 from stages.pose.model.architecture import FORMS, Form
 from stages.pose.model.inference import Refiner
 from stages.pose.model.windows import mirror_window
@@ -39,6 +40,7 @@ def form_params(form: Form, epochs: int = 2, **changes: Any) -> train.Params:
         "architecture": SMALL.model_dump(),
         "branches": {"depth": SMALL.model_dump(), "joint": SMALL.model_dump()} if form == "main" else None,
         "window_s": (0.0,),
+        "linear": None if form != "window" else {"penalty": 0.01, "rows": 500},
         "samples_per_epoch": 600,
         "val_rows": 300,
         "fit": fit | {"phases": [phase], "batch_size": 32, "schedule": "constant", "ema_decay": 0.9},
@@ -141,9 +143,9 @@ def test_no_label_reaches_a_network(
             network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
             return network
 
-        build = train.build
+        build = training.build
         with monkeypatch.context() as patch:
-            patch.setattr(train, "build", build_spied)
+            patch.setattr(training, "build", build_spied)
             params = form_params(form, epochs=1, samples_per_epoch=64)
             train.run(params, lane.packed, tmp_path / folder, Observer.quiet(tmp_path / "s"))
         return list(seen[0])
@@ -184,6 +186,7 @@ def test_impossible_combinations_name_every_problem() -> None:
     for words in (
         "window_s must be [0.0]",
         "branches must be given for main",
+        "linear must be given for window",
         "weights must name position, bones",
     ):
         assert words in str(error.value)

@@ -24,7 +24,7 @@ from stages.pose.body.skeleton import HIPS, N_JOINTS, mid
 from stages.pose.capture.annotations import UNSYNCED_VIEWS, SequenceError
 from stages.pose.capture.assembly import Progress, assemble
 from stages.pose.capture.checks import check_sequence
-from stages.pose.capture.sources import FPS, KINDS, Kind, Sources, find_sources
+from stages.pose.capture.sources import FPS, Kind, Sources, find_sources
 from stages.pose.capture.store import Columns
 
 
@@ -40,8 +40,8 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    sources: tuple[Kind, ...] = KINDS
-    acclaim_rate: int = 120
+    sources: tuple[Kind, ...]
+    acclaim_rate: int
     max_gap: int = Field(ge=0)
     frame_step: int = Field(ge=1)
     rows_per_group: int = Field(ge=1)

@@ -1,5 +1,9 @@
 """Attention among a fixed number of tokens, written with few and plain operations: single frames are small, so
-that what an exported file spends on each operation decides how long a frame takes."""
+that what an exported file spends on each operation decides how long a frame takes.
+
+Layers of single tokens work on (B N, width): there an exported file adds the bias in the same operation. N and the
+width are plain numbers (`int`), so that no file works them out again for each frame.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +28,16 @@ class Attention(nn.Module):
 
     def forward(self, own: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
         """`bias` is added to the scores (B, heads, N, N)."""
-        n, width = own.shape[1], own.shape[2]
+        n, width = int(own.shape[1]), int(own.shape[2])
         depth = width // self.heads
-        q = self.queries(own).reshape(-1, n, self.heads, depth).transpose(1, 2)
-        k, v = self.keys_values(other).reshape(-1, n, 2, self.heads, depth).permute(2, 0, 3, 1, 4)
+        q = self.queries(own.reshape(-1, width)).reshape(-1, n, self.heads, depth).transpose(1, 2)
+        both = self.keys_values(other.reshape(-1, width))
+        k, v = both.reshape(-1, n, 2, self.heads, depth).permute(2, 0, 3, 1, 4)
         scores = (q / math.sqrt(depth)) @ k.transpose(-1, -2)
         if bias is not None:
             scores = scores + bias
         shares = functional.dropout(scores.softmax(-1), self.dropout, self.training)
-        return self.out((shares @ v).transpose(1, 2).reshape(-1, n, width))
+        return self.out((shares @ v).transpose(1, 2).reshape(-1, width)).reshape(-1, n, width)
 
 
 class Block(nn.Module):
@@ -52,7 +57,9 @@ class Block(nn.Module):
         """`bias` is added to the scores of the attention (B, heads, N, N)."""
         own = self.norm_attention(tokens)
         tokens = tokens + self.drop(self.attention(own, own, bias))
-        return tokens + self.drop(self.wide(self.norm_wide(tokens)))
+        n, width = int(tokens.shape[1]), int(tokens.shape[2])
+        wide = self.wide(self.norm_wide(tokens).reshape(-1, width)).reshape(-1, n, width)
+        return tokens + self.drop(wide)
 
 
 class EachItsOwn(nn.Module):

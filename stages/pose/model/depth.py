@@ -58,17 +58,28 @@ class DepthAnswer(NamedTuple):
     log_distance: Tensor
 
 
-def mlp(*widths: int, dropout: float = 0.0) -> nn.Sequential:
+class Layers(nn.Sequential):
+    """Layers one after the other, of single tokens: see `attention` on why their shape is (B N, width) inside."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, n_in) or (B, N, n_in)"""
+        if tokens.dim() == 2:
+            return super().forward(tokens)
+        out = super().forward(tokens.reshape(-1, int(tokens.shape[2])))
+        return out.reshape(-1, int(tokens.shape[1]), int(out.shape[1]))
+
+
+def mlp(*widths: int, dropout: float = 0.0) -> Layers:
     """Linear layers with ReLU, and dropout where there is some, between them."""
     layers: list[nn.Module] = []
     for i, (n_in, n_out) in enumerate(pairwise(widths)):
         if i:
             layers += [nn.ReLU(), nn.Dropout(dropout)] if dropout else [nn.ReLU()]
         layers.append(nn.Linear(n_in, n_out))
-    return nn.Sequential(*layers)
+    return Layers(*layers)
 
 
-def zero_last(network: nn.Sequential) -> nn.Sequential:
+def zero_last(network: Layers) -> Layers:
     """Let the last layer start at zero."""
     nn.init.zeros_(network[-1].weight)  # type: ignore[arg-type]
     nn.init.zeros_(network[-1].bias)  # type: ignore[arg-type]
@@ -183,7 +194,7 @@ class CameraPredictor(nn.Module):
         features = torch.cat([joints.flatten(1), picture], dim=1)
         direction = self.direction(features)
         unit = direction / (direction.square().sum(1, keepdim=True) + 1e-12).sqrt()
-        distance = nn.functional.softplus(self.distance(features)).squeeze(1) + _NEAREST_M
+        distance = nn.functional.softplus(self.distance(features))[:, 0] + _NEAREST_M
         return unit, distance.log()
 
 
@@ -225,7 +236,7 @@ class PoseAwareDepthRefiner(nn.Module):
         else:
             refined = self.turn(unit, seen / torso, attended, view.detach()) + _RESIDUAL_SHARE * delta
         refined = torso * (refined - _mid(refined, HIPS)[:, None])
-        log_scale = (torso * _TYPICAL_ERROR).log()[:, :, 0] + self.confidence(both).squeeze(-1)
+        log_scale = (torso * _TYPICAL_ERROR).log()[:, :, 0] + self.confidence(both)[..., 0]
         return DepthAnswer(refined, log_scale, view, log_distance)
 
 

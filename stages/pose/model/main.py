@@ -135,7 +135,7 @@ class MainRefiner(nn.Module):
         )
         answer = (gates.transpose(1, 2)[..., None] * candidates).sum(1)
         answer = answer - (answer[:, HIPS[0]] + answer[:, HIPS[1]])[:, None] / 2
-        log_scale = unit.log()[:, :, 0] + self.confidence(both).squeeze(-1)
+        log_scale = unit.log()[:, :, 0] + self.confidence(both)[..., 0]
         return MainAnswer(answer, log_scale, gates, candidates, depth, refined)
 
     def _depth_features(self, pose: Tensor, depth: DepthAnswer, unit: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ def estimate_view(
         draw: another number gives errors of the same kind, drawn anew.
     """
     rng = np.random.default_rng(
-        np.random.SeedSequence([settings.seed, _number(sequence), _number(camera.name), draw])
+        np.random.SeedSequence([settings.seed, number(sequence), number(camera.name), draw])
     )
     n = len(pose)
     rho = settings.correlation ** (60.0 / fps)
@@ -163,7 +163,8 @@ def estimate_view(
     return Estimate(guess, np.clip(seen, 0, 1), uv)
 
 
-def _number(name: str) -> int:
+def number(name: str) -> int:
+    """A number that stands for a name, the same everywhere."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 

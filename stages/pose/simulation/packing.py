@@ -2,13 +2,15 @@
 
 Each view (a clip seen by one camera) is simulated over all its frames, so that errors hang together in time;
 frames without a usable label are then left out. What the simulation came to is measured against the ranges
-found on a real estimator; every such figure is called `sim_`.
+found on a real estimator; every such figure is called `sim_`. Training views are simulated several times, some
+of them before virtual cameras.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,14 @@ import pandas as pd
 from stages.core.data import tables
 from stages.core.data.split import ROLES
 from stages.pose.body import measures
+from stages.pose.body.frames import root_relative, view_direction, world_to_camera
+from stages.pose.body.skeleton import HIPS, mid
 from stages.pose.capture.checks import UNUSABLE, Flag
 from stages.pose.capture.store import Columns, SequenceStore
-from stages.pose.simulation.estimator import Estimator, estimate_view
+from stages.pose.simulation.estimator import Estimator, estimate_view, number
 from stages.pose.simulation.packed import COLUMNS, VIEW_SCHEMA
 from stages.pose.simulation.roles import CLIP_SCHEMA, RoleTable, role_counts
+from stages.pose.simulation.virtual import Virtual, virtual_view
 
 ACCEPTED = {
     "sim_mean_abs_dz_cm": (10.0, 12.5),
@@ -34,7 +39,10 @@ ACCEPTED = {
 """What a real estimator's errors came to (MediaPipe on calibrated multi-camera video)."""
 
 
-LABELS = ("dancer", "cam", "frame", "gt_cam_xyz", "gt_root_cam", "view_dir", "distance_m", "flags")
+LABELS = (
+    *("dancer", "cam", "frame", "gt_cam_xyz", "gt_root_cam", "view_dir", "distance_m", "flags"),
+    *("det_uv_px", "det_confidence"),
+)
 """Columns of the store that are packed or that the simulation needs."""
 
 
@@ -46,18 +54,21 @@ def pack(
     measured_rows: int,
     output: Path,
     progress: Callable[[int, int, str], None],
+    virtual: Virtual | None = None,
 ) -> dict[str, float]:
     """Write a packed set (see `packed`) and return its counts and the figures of the simulation.
 
     Args:
         train_draws: how often each training view is simulated, with errors drawn anew.
         measured_rows: about how many rows the simulation's figures are taken from.
+        virtual: further draws of each training view, before virtual cameras.
     """
-    views = _plan_views(store, roles, train_draws)
+    views = _plan_views(store, roles, train_draws + (0 if virtual is None else virtual.draws))
     arrays = _create_arrays(output, views)
     kept = int(views.loc[views["draw"] == 0, "n_rows"].sum())
     meter = SimulationMeter(stride=max(1, kept // measured_rows))
-    for done in _fill(store, roles, views, estimator, arrays, meter):
+    look = Look(store, estimator, train_draws, virtual)
+    for done in _fill(store, roles, views, look, arrays, meter):
         progress(done, len(views), "views")
     for columns in arrays.values():
         for array in columns.values():
@@ -119,7 +130,7 @@ def _fill(
     store: SequenceStore,
     roles: RoleTable,
     views: pd.DataFrame,
-    settings: Estimator,
+    look: Look,
     arrays: dict[str, dict[str, np.memmap]],
     meter: SimulationMeter,
 ) -> Iterator[int]:
@@ -133,7 +144,7 @@ def _fill(
             usable = _usable(labels)
             draw = 0
             while (cam, seq, draw) in by_place:
-                columns = _with_estimate(store, settings, sequences[seq], cam, labels, draw)
+                columns = look.columns(sequences[seq], cam, labels, draw)
                 for view in by_place[cam, seq, draw]:
                     rows = usable & _inside(labels, *extent[view["clip"]])
                     start = view["first_row"]
@@ -146,28 +157,60 @@ def _fill(
                 draw += 1
 
 
-def _with_estimate(
-    store: SequenceStore, settings: Estimator, sequence: dict[Any, Any], cam: str, labels: Columns, draw: int
-) -> Columns:
-    """All packed columns of one sequence and camera."""
-    estimate = estimate_view(
-        settings,
-        sequence["name"],
-        store.cameras[sequence["setting"], cam],
-        pose=labels["gt_cam_xyz"].astype(np.float64),
-        root=labels["gt_root_cam"].astype(np.float64),
-        view=labels["view_dir"],
-        fps=store.manifest["fps"],
-        draw=draw,
-    )
-    return {
-        **labels,
-        "flags": labels["flags"] & ~np.uint8(Flag.DETECTED),  # the detections themselves stay in the store
-        "gt_pose": labels["gt_cam_xyz"],
-        "sim_pose": estimate.pose,
-        "sim_visibility": estimate.visibility,
-        "sim_uv_px": estimate.uv_px,
-    }
+@dataclass(frozen=True)
+class Look:
+    """How a view of the store comes to be looked at by the estimator, draw by draw.
+
+    Attributes:
+        filmed: draws before the camera that filmed the view; further ones are before virtual cameras.
+    """
+
+    store: SequenceStore
+    estimator: Estimator
+    filmed: int
+    virtual: Virtual | None
+
+    def columns(self, sequence: dict[Any, Any], cam: str, labels: Columns, draw: int) -> Columns:
+        """All packed columns of one sequence and camera, of all its frames."""
+        camera = self.store.cameras[sequence["setting"], cam]
+        pose, root = (labels[name].astype(np.float64) for name in ("gt_cam_xyz", "gt_root_cam"))
+        truth = {"view_dir": labels["view_dir"], "distance_m": labels["distance_m"]}
+        filmed = draw < self.filmed or self.virtual is None
+        if self.virtual is not None and not filmed:
+            key = [self.estimator.seed, number(sequence["name"]), number(cam), draw, _VIRTUAL]
+            rng = np.random.default_rng(np.random.SeedSequence(key))
+            world, camera = virtual_view(self.virtual, pose, root, camera, rng)
+            seen = world_to_camera(world, camera)
+            pose, root = root_relative(seen), mid(seen, HIPS)
+            truth = {"view_dir": view_direction(pose, root), "distance_m": np.linalg.norm(root, axis=-1)}
+        estimate = estimate_view(
+            self.estimator,
+            sequence["name"],
+            camera,
+            pose=pose,
+            root=root,
+            view=truth["view_dir"],
+            fps=self.store.manifest["fps"],
+            draw=draw,
+        )
+        uv_px, flags = estimate.uv_px, labels["flags"]
+        if filmed:  # a real detector's pixels, where there are some; those of the simulation elsewhere
+            uv_px = np.where(labels["det_confidence"][..., None] > 0, labels["det_uv_px"], uv_px)
+        else:
+            flags = flags & ~np.uint8(Flag.DETECTED)
+        return {
+            **labels,
+            **truth,
+            "flags": flags,
+            "gt_pose": pose,
+            "sim_pose": estimate.pose,
+            "sim_visibility": estimate.visibility,
+            "sim_uv_px": uv_px,
+        }
+
+
+_VIRTUAL = 1
+"""Tells the draws of a virtual camera from those of the estimator."""
 
 
 class SimulationMeter:
@@ -204,6 +247,7 @@ def _write_manifest(path: Path, store: SequenceStore, roles: RoleTable, estimato
         "fps": store.manifest["fps"],
         "frame_step": store.manifest["settings"]["frame_step"],
         "max_gap": store.manifest["settings"]["max_gap"],
+        "acclaim_rate": store.manifest["settings"]["acclaim_rate"],
         "estimator": estimator.model_dump(mode="json"),
         "estimate": "simulated: no picture was looked at",
         "role_policy": roles.policy,

@@ -12,7 +12,7 @@ from stages.core.report.markup import Child, Markup, tag
 from stages.core.report.page import Cell, Page, beside, grid, picture, stack, table
 from stages.core.report.wording import figure
 from stages.pose.body.skeleton import JOINTS, SCHEMA
-from stages.pose.report_evidence import DEPTH, INPUT, MODEL, UNIT, Evidence, in_words
+from stages.pose.reporting.evidence import DEPTH, INPUT, MODEL, UNIT, Evidence, in_words
 from stages.pose.simulation.packed import Packed
 
 

@@ -17,9 +17,15 @@ from stages.pose.body.skeleton import JOINTS
 from stages.pose.simulation.packed import Packed
 
 MODEL, INPUT = "refiner", "identity"
+DESCRIBED = ("depth", "depth_large", "joint", "main")
+"""Methods that are the refiners of the system description, see `described`."""
 DEPTH, UNIT = "sim_mean_abs_dz_cm", "cm"
 TITLES = {
     MODEL: "depth refiner",
+    "depth": "described: depth",
+    "depth_large": "described: depth, with limbs",
+    "joint": "described: joint angles",
+    "main": "described: main",
     INPUT: "uncorrected estimate",
     "smooth": "smoothing network",
     "flat": "flat depth",
@@ -74,7 +80,7 @@ class Evidence:
             parts=parts,
             constants=constants,
             tested=views[(views["method"] == MODEL) & (views["role"] == "test")],
-            methods=list_methods(views, comparison, (MODEL,), TITLES, DEPTH, sampling),
+            methods=list_methods(views, comparison, (MODEL, *DESCRIBED), TITLES, DEPTH, sampling),
             sampling=sampling,
         )
 

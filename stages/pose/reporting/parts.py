@@ -12,7 +12,7 @@ from stages.core.report.page import Cell, Page, grid, picture, stack, table, ver
 from stages.core.report.wording import figure, interval, interval_name
 from stages.pose.body.skeleton import N_JOINTS
 from stages.pose.evaluation.schemas import PARTS as BINS
-from stages.pose.report_evidence import DEPTH, INPUT, MODEL, UNIT, Evidence
+from stages.pose.reporting.evidence import DEPTH, INPUT, MODEL, UNIT, Evidence
 
 TITLES = {
     "azimuth": ("seen from", {"0": "front", "90": "right", "180": "behind", "270": "left"}),

@@ -11,7 +11,7 @@ from stages.core.report.markup import Child
 from stages.core.report.page import Cell, Page, note, picture, stack, table, verdict_words
 from stages.core.report.wording import figure, interval, interval_name, listing
 from stages.pose.kinematics.angles import ANGLE_NAMES
-from stages.pose.report_evidence import INPUT, MODEL, Evidence, in_words
+from stages.pose.reporting.evidence import INPUT, MODEL, Evidence, in_words
 
 ANGLE = "sim_joint_angle_deg"
 ELEVATION = "sim_elevation_mae_deg"

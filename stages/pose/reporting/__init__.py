@@ -1,0 +1,1 @@
+"""Sections of the pose page, and what they are drawn from."""
