@@ -31,7 +31,7 @@ from stages.chest.alignment import Canonical
 from stages.chest.locating.crossfit import development
 from stages.chest.locating.frames import Aligned, WholeFilm
 from stages.chest.locating.inference import TrainedLocator, crop
-from stages.chest.locating.network import Locator, as_input
+from stages.chest.locating.network import Locator
 from stages.chest.locating.settings import LocatorSettings
 from stages.chest.locating.training import train_locator
 from stages.chest.raw.inventory import take_inventory
@@ -42,6 +42,7 @@ from stages.core.data.decode import decode_film
 from stages.core.data.labels import LabelledFilms
 from stages.core.data.pool import map_unordered
 from stages.core.model import landmark_loss as losses
+from stages.core.model.inputs import as_input
 from stages.core.model.prediction import LIMITS
 from stages.core.params import load_params
 from stages.core.stage import Observer

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from bench.timing import times_in_turn
 from stages.core.model.codecs import GaussianHeatmap
+from stages.core.model.inputs import as_input
 from stages.spine import reference
 from stages.spine.checking import inference as checking
 from stages.spine.checking.architecture import Architecture as DetectorArchitecture
@@ -38,7 +39,6 @@ from stages.spine.refining.hints import Hints
 from stages.spine.refining.inference import Refiner, for_prediction
 from stages.spine.refining.keybot import KeyBotRefiner
 from stages.spine.refining.keybot_loss import full_size_bce, locate_full_size
-from stages.spine.refining.network import as_input
 from stages.spine.schema import SCHEMA
 
 POINTS, SIZE, SIGMA = 68, (512, 256), 7.5

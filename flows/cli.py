@@ -57,15 +57,31 @@ def check() -> None:
 
 
 @app.command()
-def use(profile: str, spine: Folder = None, chest: Folder = None, pose: Folder = None) -> None:
-    """Switch the profile and raw folders; lanes not named keep theirs (with `demo`: return to phantoms)."""
+def use(
+    profile: str,
+    spine: Folder = None,
+    chest: Folder = None,
+    ceph: Folder = None,
+    ceph_clinic: Folder = None,
+    pose: Folder = None,
+    pose_videos: Folder = None,
+) -> None:
+    """Switch the profile and raw folders; those not named stay (with `demo`: return to phantoms)."""
     from flows.profiles import use as switch
 
+    folders = {
+        "spine": spine,
+        "chest": chest,
+        "ceph": ceph,
+        "ceph_clinic": ceph_clinic,
+        "pose": pose,
+        "pose_videos": pose_videos,
+    }
     with errors_in_words():
-        chosen = switch(project_root(), profile, {"spine": spine, "chest": chest, "pose": pose})
+        chosen = switch(project_root(), profile, folders)
     console.print(f"profile [bold]{chosen.profile}[/bold]")
     for name, folder in chosen.raw.items():
-        console.print(f"  {name:6} {folder}", soft_wrap=True)
+        console.print(f"  {name:11} {folder}", soft_wrap=True)
     console.print(
         "Next: `make repro` (or `dvc repro`). What was built with these settings before is restored."
     )
@@ -80,7 +96,7 @@ def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages; defa
 
     with errors_in_words():
         root = project_root()
-        dvc = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *(targets or [])]
+        dvc = [sys.executable, "-m", "flows.quick_dvc", "--wait-for-lock", "repro", *(targets or [])]
         for line in dag.heal(root):
             console.print(line, soft_wrap=True)
         with subprocess.Popen(dvc, cwd=root, env=environment()) as process:
@@ -233,6 +249,121 @@ def rollback(
 
     with errors_in_words():
         console.print(str(registry.rollback(lane(lane_name).name, project_root(), to=to, reason=reason)))
+
+
+@app.command()
+def review(
+    lane_name: Annotated[str, typer.Argument(help="a film lane", metavar="LANE")] = "ceph",
+    port: Annotated[int | None, typer.Option(help="default 8090; 0 takes a free one")] = None,
+    name: Annotated[str, typer.Option(help="of the reviewer; the page asks otherwise")] = "",
+    read_only: Annotated[bool, typer.Option(help="look at films and verdicts, give none")] = False,
+    host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="open a browser")] = True,
+) -> None:
+    """The page on which films are reviewed, the one most worth a minute first."""
+    from flows.review.launch import launch
+
+    with errors_in_words():
+        launch(lane(lane_name).name, project_root(), port, name, read_only, host, open_page, console.print)
+
+
+@app.command("review-export")
+def review_export(
+    lane_name: LaneName,
+    out: Annotated[Path, typer.Option(help="file (label-studio, coco) or folder (labelme)")],
+    form: Annotated[str, typer.Option("--format", help="label-studio, labelme or coco")] = "label-studio",
+) -> None:
+    """Write the queue's films and points for another annotation program."""
+    from flows.review.exchange.transfer import export_review
+    from flows.review.launch import prepare
+
+    with errors_in_words():
+        count = export_review(prepare(lane_name, project_root(), say=typer.echo), form, out)
+        console.print(f"{count} films in {out}", soft_wrap=True)
+
+
+@app.command("review-import")
+def review_import(
+    lane_name: LaneName,
+    file: Annotated[Path, typer.Argument(help="file or folder of the other program")],
+    name: Annotated[str, typer.Option(help="of the person who annotated there")],
+    form: Annotated[str, typer.Option("--format", help="label-studio, labelme or coco")] = "label-studio",
+) -> None:
+    """Take over what somebody said in another annotation program as verdicts of the open round."""
+    from flows.review.exchange.transfer import import_review
+    from flows.review.launch import prepare
+
+    with errors_in_words():
+        told = import_review(prepare(lane_name, project_root(), say=typer.echo), form, file, name)
+        console.print(f"{told.films} films: {told.stored} verdicts added, {told.known} known already")
+
+
+@app.command("round")
+def review_round(
+    lane_name: Annotated[
+        str, typer.Argument(help="a lane that learns from reviewers", metavar="LANE")
+    ] = "ceph",
+    simulated: Annotated[bool, typer.Option(help="learn from the simulated reviewer")] = False,
+    workers: Annotated[int | None, typer.Option(help="stages that run at once")] = None,
+) -> None:
+    """Close the round of reviews, let the model learn from it, and offer the result for promotion."""
+    from flows.round import run
+
+    with errors_in_words():
+        console.print(run(lane(lane_name).name, simulated, workers), soft_wrap=True)
+
+
+@app.command()
+def dashboard(
+    lane_name: Annotated[
+        str, typer.Argument(help="a lane that learns from reviewers", metavar="LANE")
+    ] = "ceph",
+) -> None:
+    """The loop's page with active model, deployments and training times."""
+    from flows.loop_page import write_loop_page
+
+    with errors_in_words():
+        console.print(str(write_loop_page(project_root(), lane(lane_name).name)), soft_wrap=True)
+
+
+@app.command()
+def serve(
+    lanes: Annotated[
+        list[str] | None, typer.Argument(help="lanes or registered names; default all", metavar="LANE")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="default that of params.yaml; 0 takes a free one")] = None,
+    host: Annotated[str, typer.Option(help="address to listen at")] = "127.0.0.1",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="another name that the service is known by (repeat it)")
+    ] = None,
+    alias: Annotated[str, typer.Option(help="champion, challenger or previous")] = "champion",
+    model: Annotated[Path | None, typer.Option(help="a model folder, served as it is", metavar="DIR")] = None,
+    canary: Annotated[
+        float | None, typer.Option(help="the challenger's share of the films, percent", min=0, max=100)
+    ] = None,
+    shadow: Annotated[bool, typer.Option(help="have the challenger answer every film too, unseen")] = False,
+    allow_phantom: Annotated[
+        bool, typer.Option(help="let a phantom-trained model answer on a person's film")
+    ] = False,
+) -> None:
+    """Serve film lanes: follows the registry's alias without a restart. Research use only."""
+    from flows.serving.launch import serve as run
+
+    with errors_in_words():
+        run(project_root(), lanes or ["all"], host=host, port=port, allow_hosts=allow_host, alias=alias,
+            model=model, percent=canary, shadow=shadow, allow_phantom=allow_phantom)  # fmt: skip
+
+
+@app.command()
+def canary(
+    lane_name: LaneName,
+    percent: Annotated[float, typer.Argument(help="the challenger's share of the films, 0 to 100")],
+) -> None:
+    """Give the challenger its share of the films; running services follow. 0 stops it."""
+    from flows.serving.launch import set_canary
+
+    with errors_in_words():
+        console.print(set_canary(project_root(), lane_name, percent), soft_wrap=True)
 
 
 @app.command()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +20,10 @@ class Lane:
     """folder of the model that `evaluate` and `predict` use by default, relative to the checkout"""
     judge: str = "evaluate"
     """module that judges a model on any raw folder"""
+    earlier: tuple[str, ...] = ()
+    """candidates that are offered for promotion before the lane's last one, which then has to beat them"""
+    extra_raw: Mapping[str, str] = field(default_factory=dict)
+    """further keys of section `raw` in params.yaml, each with the phantom that stands in for it"""
 
     @property
     def phantom(self) -> str:
@@ -26,8 +31,20 @@ class Lane:
         return f"data/raw/{self.name}-phantom"
 
     @property
+    def candidates(self) -> tuple[Path, ...]:
+        """In the order in which they are offered for promotion."""
+        folder = Path("models") / self.name
+        return tuple(folder / name for name in (*self.earlier, "candidate.json"))
+
+    @property
+    def raw(self) -> dict[str, str]:
+        """Keys of the lane's raw folders in params.yaml, each with the phantom that stands in for it."""
+        return {self.name: self.phantom, **self.extra_raw}
+
+    @property
     def candidate(self) -> Path:
-        return Path("models") / self.name / "candidate.json"
+        """The one that is offered last."""
+        return self.candidates[-1]
 
     def module(self, stage: str) -> ModuleType:
         """`stages.<lane>.<stage>`, imported on demand: some bring torch along."""
@@ -37,7 +54,14 @@ class Lane:
 LANES = {
     "spine": Lane("spine", Path("models/spine/system"), judge="folder"),
     "chest": Lane("chest", Path("models/chest/system"), judge="folder"),
-    "pose": Lane("pose", Path("models/pose/refiner")),
+    "ceph": Lane(
+        "ceph",
+        Path("models/ceph/tuned"),
+        judge="folder",
+        earlier=("base_candidate.json",),
+        extra_raw={"ceph_clinic": "data/raw/ceph-clinic-phantom"},
+    ),
+    "pose": Lane("pose", Path("models/pose/refiner"), extra_raw={"pose_videos": "data/raw/pose-phantom"}),
 }
 
 

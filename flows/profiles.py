@@ -14,7 +14,7 @@ from stages.core.errors import StageError
 
 @dataclass(frozen=True)
 class Selection:
-    """The active profile and each lane's raw folder, as params.yaml names them."""
+    """The active profile and the raw folders, as params.yaml names them."""
 
     profile: str
     raw: dict[str, str]
@@ -26,7 +26,7 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
     Args:
         root: the checkout.
         profile: a key of `profiles` in params.yaml.
-        folders: lane -> folder, or "phantom" for the generated one, or None to leave it as it is
+        folders: key of section `raw` -> folder, or "phantom" for the generated one, or None to leave it as it is
             (with the profile `demo`, None means the phantom: demo needs no films).
     Raises:
         StageError: for an unknown profile, or naming every folder that does not exist.
@@ -41,17 +41,22 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
     if missing:
         raise StageError("these raw folders do not exist:\n  " + "\n  ".join(missing))
     tree["profile"] = profile
-    for name, known in LANES.items():
+    for name, phantom in _raw_folders().items():
         chosen = folders.get(name)
         if chosen == "phantom" or (chosen is None and profile == "demo"):
-            tree["raw"][name] = known.phantom
+            tree["raw"][name] = phantom
         elif chosen is not None:
             tree["raw"][name] = _as_dependency(root, Path(chosen))
     partial = file.with_suffix(".yaml.partial")
     with partial.open("w", encoding="utf-8") as stream:
         yaml.dump(tree, stream)
     partial.replace(file)
-    return Selection(profile, {name: str(tree["raw"][name]) for name in LANES})
+    return Selection(profile, {name: str(tree["raw"][name]) for name in _raw_folders()})
+
+
+def _raw_folders() -> dict[str, str]:
+    """Keys of section `raw` of params.yaml, each with the phantom that stands in for it."""
+    return {name: phantom for lane in LANES.values() for name, phantom in lane.raw.items()}
 
 
 def selection(root: Path) -> Selection:

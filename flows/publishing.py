@@ -18,16 +18,38 @@ def publish(root: Path, promote: bool) -> Iterator[str]:
     Yields:
         Lines for a person to read.
     """
-    from flows import registry
     from stages.core import tracking
 
     yield str(tracking.sync(root))
-    offered = [lane for lane in LANES.values() if promote and (root / lane.candidate).is_file()]
-    for lane in offered:
+    for name in LANES if promote else ():
         try:
-            yield str(registry.promote(lane.name, root, reason="after a build"))
+            yield from offer(root, name, reason="after a build")
         except Exception as error:  # one lane's trouble, or MLflow's, holds up no other lane
             if os.environ.get("MLFLOW_STRICT") == "1":
                 raise
             said = error if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
-            yield f"WARNING: {lane.name} was not offered for promotion: {said}"
+            yield f"WARNING: {name} was not offered for promotion: {said}"
+
+
+def offer(root: Path, lane: str, reason: str) -> Iterator[str]:
+    """Offer what the last build left of a lane's candidates for promotion, in their order.
+
+    One that others of the lane have to beat is offered once: it is in the registry then, whoever is champion.
+
+    Yields:
+        A line for each decision.
+    Raises:
+        StageError: a candidate speaks of a model that is not there.
+    """
+    from flows import registry
+    from flows.registry.log import registered_as
+    from stages.core.promotion.candidate import read_candidate
+
+    files = LANES[lane].candidates
+    for file in files:
+        if not (root / file).is_file():
+            continue
+        candidate = read_candidate(root / file)
+        known = registered_as(root, candidate.registry_name).version_of(candidate.key) is not None
+        if file == files[-1] or not known:
+            yield str(registry.promote(lane, root, reason=reason, file=file.name))

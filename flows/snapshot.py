@@ -26,6 +26,8 @@ class Headline:
     floor: str
     unit: str
     test_set: str
+    folder: str = "."
+    """below the lane's evaluation"""
 
 
 HEADLINES = {
@@ -34,6 +36,15 @@ HEADLINES = {
     ),
     "chest": Headline(
         "mean_px224", "mean_px224_low", "mean_px224_high", "{}_mean_px224", "px at 224", "{n_films} films"
+    ),
+    "ceph": Headline(
+        "test_tuned_mre_mm",
+        "test_tuned_mre_mm_low",
+        "test_tuned_mre_mm_high",
+        "test_{}_mre_mm",
+        "mm, after the round",
+        "{test_tuned_n_films} films",
+        "base",
     ),
     "pose": Headline(
         "sim_mean_abs_dz_cm",
@@ -90,7 +101,7 @@ def _rows(root: Path, lane: str) -> Iterator[str]:
     if metrics.get(said.low) is not None:
         interval = f"{metrics[said.low]:.2f} to {metrics[said.high]:.2f}"
     yield f"| {name} | {test_set} | **model** | **{metrics[said.error]:.2f}** {said.unit} ({interval}) | | |"
-    compared = pd.read_csv(reports / "evaluation" / "comparison.csv")
+    compared = pd.read_csv(reports / "evaluation" / said.folder / "comparison.csv")
     first = compared.iloc[0]  # the lane's model and its main error come first
     compared = compared[(compared["role"] == "test") & (compared["error"] == first["error"])]
     compared = compared[compared["method_a"] == first["method_a"]]

@@ -40,16 +40,17 @@ def run(
     observe: Observer,
     spine: Path | None = None,
     chest: Path | None = None,
+    ceph: Path | None = None,
     pose: Path | None = None,
 ) -> dict[str, float]:
     """Write the page of all lanes; a lane whose page is not given is left out."""
-    pages = [path for path in (spine, chest, pose) if path is not None]
+    pages = [path for path in (spine, chest, ceph, pose) if path is not None]
     if missing := [str(path) for path in pages if not path.is_file()]:
         raise StageError(
             f"no pages at {', '.join(missing)}: run `dvc repro` for the report stages of these lanes"
         )
     if not pages:
-        raise StageError("no lane's page was given: name at least one of --spine, --chest, --pose")
+        raise StageError("no lane's page was given: name at least one of --spine, --chest, --ceph, --pose")
     links = {path: Path(os.path.relpath(path, output.parent)).as_posix() for path in pages}
     found = [(links[path], read_summary(path)) for path in pages]
     content = _page(found).html().encode("utf-8")

@@ -84,7 +84,7 @@ def test_links_are_relative_to_the_page(tmp_path: Path) -> None:
 def test_missing_pages_are_named_together(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"spine\.html.*chest\.html.*dvc repro"):
         write(tmp_path, tmp_path / "spine.html", tmp_path / "chest.html")
-    with pytest.raises(StageError, match="at least one of --spine, --chest, --pose"):
+    with pytest.raises(StageError, match="at least one of --spine, --chest, --ceph, --pose"):
         write(tmp_path)
 
 

@@ -45,8 +45,10 @@ class Decision:
         return f"{self.name}: {self.text}"
 
 
-def promote(lane: str, root: Path, force: bool = False, reason: str = "") -> Decision:
-    """Offer the lane's candidate for promotion; register it and make it champion if it passes the gate.
+def promote(
+    lane: str, root: Path, force: bool = False, reason: str = "", file: str = "candidate.json"
+) -> Decision:
+    """Offer a candidate of the lane for promotion; register it and make it champion if it passes the gate.
 
     Idempotent: the champion is left alone, a model that was registered before keeps its version, and a
     command that was killed half way is completed by the next one.
@@ -56,12 +58,13 @@ def promote(lane: str, root: Path, force: bool = False, reason: str = "") -> Dec
         root: the checkout.
         force: promote in spite of refusals; needs a reason.
         reason: goes into the log.
+        file: the candidate, under models/<lane>.
     Raises:
         StageError: if there is no candidate, or its model is not the one that was judged.
     """
     if force and not reason.strip():
         raise StageError("a forced promotion needs a reason: --reason 'why the gate is wrong here'")
-    candidate, model = candidate_and_model(root, lane)
+    candidate, model = candidate_and_model(root, lane, file)
     policy = load_params(Policy, root / "params.yaml")
     tracking.sync(root)
     with locked(root):

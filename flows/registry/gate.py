@@ -38,7 +38,8 @@ class Judgement:
 
     Attributes:
         unfit: reasons that hold whoever is champion; such a candidate is not even registered.
-        outdone: reasons that come of the champion; such a candidate becomes challenger.
+        outdone: reasons that come of a comparison, with the champion here or in the lane's own stages (its
+            objections); such a candidate becomes challenger.
         comparison: with the champion, None where there is none or the two cannot be compared.
     """
 
@@ -55,9 +56,9 @@ def judge(candidate: Candidate, champion: Candidate | None, policy: Policy) -> J
     """Judge a candidate against its floor and, where there is one, the champion."""
     unfit = _unfit(candidate, policy)
     if champion is None:
-        return Judgement(unfit, (), None)
+        return Judgement(unfit, candidate.objections, None)
     if incomparable := _incomparable(candidate, champion):
-        return Judgement(unfit, incomparable, None)
+        return Judgement(unfit, incomparable + candidate.objections, None)
     films = sorted(champion.errors)
     comparison = compare(
         [candidate.errors[film] for film in films],
@@ -67,7 +68,8 @@ def judge(candidate: Candidate, champion: Candidate | None, policy: Policy) -> J
         policy.seed,
     )
     mean = sum(champion.errors.values()) / len(films)
-    return Judgement(unfit, _outdone(comparison, mean, candidate.unit, policy), comparison)
+    outdone = _outdone(comparison, mean, candidate.unit, policy) + candidate.objections
+    return Judgement(unfit, outdone, comparison)
 
 
 def _unfit(candidate: Candidate, policy: Policy) -> tuple[str, ...]:

@@ -69,13 +69,13 @@ def shelve(root: Path, candidate: Candidate, model: Path) -> Shelved:
     return Shelved(target)
 
 
-def candidate_and_model(root: Path, lane: str) -> tuple[Candidate, Path]:
-    """The lane's candidate as the last build left it, and the model folder that it speaks of.
+def candidate_and_model(root: Path, lane: str, file: str = _CANDIDATE) -> tuple[Candidate, Path]:
+    """A lane's candidate as the last build left it in `file`, and the model folder that it speaks of.
 
     Raises:
         StageError: if there is none, or the folder is not the one that was judged.
     """
-    candidate = read_candidate(root / "models" / lane / _CANDIDATE)
+    candidate = read_candidate(root / "models" / lane / file)
     folders = sorted(card.parent for card in (root / "models" / lane).glob("*/card.json"))
     same_key = [folder for folder in folders if load_card(folder).key == candidate.key]
     for folder in same_key:
@@ -83,6 +83,6 @@ def candidate_and_model(root: Path, lane: str) -> tuple[Candidate, Path]:
             return candidate, folder
     looked = ", ".join(f.relative_to(root).as_posix() for f in same_key or folders) or "no model folder"
     raise StageError(
-        f"models/{lane}/{_CANDIDATE} speaks of a model (key {candidate.key[:12]}) that is not there any "
+        f"models/{lane}/{file} speaks of a model (key {candidate.key[:12]}) that is not there any "
         f"more; found {looked}. Run `dvc repro` (or `dvc checkout`), then promote."
     )

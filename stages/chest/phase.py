@@ -48,10 +48,10 @@ def run(
         StageError: `parent` is another than the phase's, was made from another split, or does not fit.
     """
     from stages.chest.regressor.inference import load_network, predict_raw
-    from stages.chest.regressor.network import n_parameters
     from stages.chest.regressor.predictions import write_predictions
     from stages.chest.regressor.training import Judge, train
     from stages.core.model.card import InputSize, ModelCard, load_card, save_model
+    from stages.core.model.inputs import n_parameters
     from stages.core.train import runtime
 
     data, digest = LabelledFilms.open(films, split), split_digest(read_split(split))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stages.chest.overlay import write_overlay
 from stages.chest.schema import CHEST, REPORT_FRAME
-from stages.core.data.decode import FilmError
+from stages.core.data.decode import Film, FilmError
 from stages.core.model.prediction import overlay_names, provenance, read_films
+
+if TYPE_CHECKING:
+    from stages.chest.system_model import TrainedSystem
 
 
 def predict_files(
@@ -30,9 +33,7 @@ def predict_files(
     Raises:
         StageError: no file is a film, or a phantom's model met a person's film.
     """
-    from stages.chest.system_model import TrainedSystem
-
-    trained = TrainedSystem.open(model)
+    trained = open_model(model)
     films = read_films(trained.card, files, allow_phantom)
     names = overlay_names(list(films))
     out.mkdir(parents=True, exist_ok=True)
@@ -41,14 +42,42 @@ def predict_files(
         if isinstance(film, FilmError):
             answers.append({"file": str(file), "error": {"reason": film.reason, "detail": film.detail}})
             continue
-        found = trained.predict_film(film.pixels)
-        points, radii = found.points[0], radii_on(film.pixels, found.radius[0])
+        points, radii = _locate(trained, film)
         write_overlay(out / names[file], film.pixels, points, radii)
-        source: dict[str, Any] = {"file": str(file), "overlay": names[file], "phantom": film.phantom}
-        told = describe(points, radii, film.pixels)
-        coverage = {"radius_coverage": trained.card.params["coverage"]}
-        answers.append({**source, **told, **coverage, "model": provenance(trained.card)})
+        answers.append({"file": str(file), "overlay": names[file], **_answer(trained, film, points, radii)})
     return answers
+
+
+def open_model(model: Path) -> TrainedSystem:
+    """The model in a folder of chest-system, for `predict_film`."""
+    from stages.chest.system_model import TrainedSystem
+
+    return TrainedSystem.open(model)
+
+
+def predict_film(trained: TrainedSystem, film: Film) -> dict[str, Any]:
+    """The answer for one decoded film: that of `predict_files` without file and overlay."""
+    return _answer(trained, film, *_locate(trained, film))
+
+
+def calibration(trained: TrainedSystem) -> dict[str, Any]:
+    """What turns the networks' spread into radii, as plain values: two models with the same one promise alike."""
+    return {name: values.tolist() for name, values in trained.radius.arrays().items()}
+
+
+def _locate(trained: TrainedSystem, film: Film) -> tuple[np.ndarray, np.ndarray]:
+    """Points (15, 2) and radii (15,) in px of the film."""
+    found = trained.predict_film(film.pixels)
+    return found.points[0], radii_on(film.pixels, found.radius[0])
+
+
+def _answer(trained: TrainedSystem, film: Film, points: np.ndarray, radii: np.ndarray) -> dict[str, Any]:
+    return {
+        "phantom": film.phantom,
+        **describe(points, radii, film.pixels),
+        "radius_coverage": trained.card.params["coverage"],
+        "model": provenance(trained.card),
+    }
 
 
 def radii_on(pixels: np.ndarray, radii_px224: np.ndarray) -> np.ndarray:

@@ -37,9 +37,10 @@ def run(params: Params, films: Path, split: Path, output: Path, observe: Observe
     """Write a model folder whose network answers about the mean shape of the training films."""
     import torch
 
-    from stages.chest.regressor.network import LandmarkRegressor, n_parameters
+    from stages.chest.regressor.network import LandmarkRegressor
     from stages.chest.regressor.pretrained import checked_digest, load_backbone
     from stages.core.model.card import InputSize, ModelCard, save_model
+    from stages.core.model.inputs import n_parameters
     from stages.core.train import runtime
 
     data = LabelledFilms.open(films, split)

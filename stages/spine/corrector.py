@@ -95,12 +95,11 @@ def train_corrector(
     from stages.core.evaluate.errors import radial_errors
     from stages.core.model import imagenet
     from stages.core.model import landmark_loss as losses
+    from stages.core.model.inputs import as_input, to_input
     from stages.core.train import runtime, trainer
     from stages.core.train.augment import Photometry, draw_warps, warp_films, warp_points
     from stages.spine.correcting.inference import propose_input
     from stages.spine.correcting.network import HeatmapCorrector, build_network
-    from stages.spine.refining.inference import to_input
-    from stages.spine.refining.network import as_input
 
     train, held = examples.hold_out(params.seed)
     held = held.unassisted()

@@ -44,7 +44,7 @@ def predict_files(
     Raises:
         StageError: no file is a film, a phantom's model met a person's film, or hints that cannot be used.
     """
-    system = System.open(model, SCHEMA)
+    system = open_model(model)
     films = read_films(system.card, files, allow_phantom)
     if hints and len(films) != 1:
         raise StageError(f"hints belong to one film, but there are {len(films)}: name a single file")
@@ -55,16 +55,35 @@ def predict_files(
         if isinstance(film, FilmError):
             answers.append({"file": str(file), "error": {"reason": film.reason, "detail": film.detail}})
             continue
-        told = hint_array(hints, film)
-        found = system.predict(film.pixels[None], told[None])
-        answer = describe(found, told, film)
-        if (verdict := system.likeness.judge(film.pixels)).unlike:
-            answer["warnings"].append(WARNINGS[verdict.kind])
-        points = found.points[0]
+        answer, points = _answer(system, film, hints)
         write_overlay(out / names[file], film.pixels, points, answer["cobb_degrees"]["major"])
-        source: dict[str, Any] = {"file": str(file), "overlay": names[file], "phantom": film.phantom}
-        answers.append({**source, **answer, "model": provenance(system.card)})
+        answers.append({"file": str(file), "overlay": names[file], **answer})
     return answers
+
+
+def open_model(model: Path) -> System:
+    """The model in a folder of spine-system, for `predict_film`."""
+    return System.open(model, SCHEMA)
+
+
+def predict_film(system: System, film: Film, hints: Sequence[str] = ()) -> dict[str, Any]:
+    """The answer for one decoded film: that of `predict_files` without file and overlay."""
+    return _answer(system, film, hints)[0]
+
+
+def calibration(system: System) -> dict[str, Any]:
+    """What turns risk into expected errors, as plain values: two models with the same one promise alike."""
+    return system.expected.model_dump(mode="json")
+
+
+def _answer(system: System, film: Film, hints: Sequence[str]) -> tuple[dict[str, Any], np.ndarray]:
+    """The answer, and its points (K, 2) in px of the film."""
+    told = hint_array(hints, film)
+    found = system.predict(film.pixels[None], told[None])
+    answer = describe(found, told, film)
+    if (verdict := system.likeness.judge(film.pixels)).unlike:
+        answer["warnings"].append(WARNINGS[verdict.kind])
+    return {"phantom": film.phantom, **answer, "model": provenance(system.card)}, found.points[0]
 
 
 def hint_array(hints: Sequence[str], film: Film) -> np.ndarray:

@@ -34,8 +34,8 @@ def run(
     """Train on the role train, choose the epoch on val, and write the model folder."""
     from stages.core.model.card import InputSize as CardInput
     from stages.core.model.card import ModelCard, save_model
+    from stages.core.model.inputs import n_parameters
     from stages.core.train import distributed
-    from stages.spine.refining.network import n_parameters
 
     data = LabelledFilms.open(films, split, audit)
     refiner, fitted = distributed.launch(

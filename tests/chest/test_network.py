@@ -7,7 +7,8 @@ import torch
 
 from stages.chest.regressor.architecture import Architecture
 from stages.chest.regressor.attention import CoordinateAttention
-from stages.chest.regressor.network import LandmarkRegressor, SpatialHead, n_parameters
+from stages.chest.regressor.network import LandmarkRegressor, SpatialHead
+from stages.core.model.inputs import n_parameters
 
 DESCRIBED = Architecture(
     film_channels=3, channels=(64, 128, 256, 512), blocks=(2, 2, 2, 2), hidden=(512, 256), dropout=0.5

@@ -14,7 +14,7 @@ import yaml
 
 from stages.chest import phase, start
 from stages.chest.raw.structure import structure_from_shape
-from stages.chest.regressor.inference import load_network, predict_input, predict_raw, to_input
+from stages.chest.regressor.inference import load_network, predict_input, predict_raw
 from stages.chest.regressor.network import LandmarkRegressor
 from stages.chest.regressor.training import Judge, train
 from stages.chest.schema import CHEST
@@ -23,6 +23,7 @@ from stages.core.data.films import FilmSet
 from stages.core.data.labels import LabelledFilms
 from stages.core.errors import StageError
 from stages.core.model.card import load_card, load_weights
+from stages.core.model.inputs import to_input
 from stages.core.params import load_params, project_root
 from stages.core.stage import Observer
 from stages.core.train.augment import mirror_warps, warp_films, warp_points

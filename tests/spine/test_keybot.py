@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stages.core.errors import StageError
 from stages.core.model.codecs import GaussianHeatmap
+from stages.core.model.inputs import n_parameters
 from stages.spine import reference
 from stages.spine.checking import architecture as checking
 from stages.spine.checking.inference import TrainedDetector
@@ -25,7 +26,6 @@ from stages.spine.refining.hints import Hints
 from stages.spine.refining.inference import Refiner, for_prediction
 from stages.spine.refining.keybot import KeyBotRefiner, folded, full_size
 from stages.spine.refining.keybot_loss import full_size_bce, locate_full_size
-from stages.spine.refining.network import n_parameters
 from stages.spine.schema import vertebral_schema
 
 SCHEMA = vertebral_schema(("L1", "L2", "L3", "L4"))

@@ -15,10 +15,11 @@ from stages.core.errors import StageError
 from stages.core.model import imagenet
 from stages.core.model import landmark_loss as loss
 from stages.core.model.codecs import GaussianHeatmap
+from stages.core.model.inputs import as_input, n_parameters
 from stages.spine.refining.architecture import Architecture
 from stages.spine.refining.heads import build_head
 from stages.spine.refining.hints import Hints
-from stages.spine.refining.network import HeatmapNetwork, as_input, n_parameters
+from stages.spine.refining.network import HeatmapNetwork
 
 FILM = (128, 64)
 NAN = float("nan")

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from stages.chest.alignment import apply_each, invert_each
-from stages.chest.locating.network import Locator, as_input
+from stages.chest.locating.network import Locator
 from stages.chest.locating.settings import LocatorSettings
 from stages.chest.schema import CHEST
 from stages.core.data import geometry
 from stages.core.errors import StageError
 from stages.core.model.codecs import SoftmaxHeatmap
+from stages.core.model.inputs import as_input
 from stages.core.train.augment import Warps, mirror_warps
 
 BATCH = 32
@@ -39,7 +40,7 @@ class TrainedLocator:
 
     @property
     def codec(self) -> SoftmaxHeatmap:
-        return SoftmaxHeatmap(sigma=self.settings.network.sigma, stride=self.settings.network.stride)
+        return SoftmaxHeatmap(sigma=self.settings.network.sigma, stride=self.settings.network.cell)
 
     def locate(self, images: np.ndarray, maps: np.ndarray) -> Located:
         """Points of stored films, each read upright and as its mirror image, by all members.
@@ -69,7 +70,7 @@ class TrainedLocator:
                 with torch.inference_mode():
                     seen = self.codec.activate(network(films).float())
                     found = self.codec.locate(seen).double().cpu().numpy()
-                    about = variance(seen, self.settings.network.stride).double().cpu().numpy()
+                    about = variance(seen, self.settings.network.cell).double().cpu().numpy()
                 if mirrored:
                     found, about = found[:, CHEST.swap], about[:, CHEST.swap]
                 points.append(apply_each(back, found))

@@ -21,7 +21,10 @@ class Network(BaseModel):
     weights: `random`, or `imagenet` where a package ships ImageNet weights of the backbone.
     channels: width of the head.
     mixer_layers: blocks that let every part of the film speak to every other.
-    stride: px of the input a cell of the output maps.
+    stride: px of the input a cell of the finest maps.
+    head: `map` for one distribution over the cells; `axes` for one along x and one along y (SimCC: Li 2022,
+        arXiv 2107.03332).
+    bin: px of the input a place of either axis, for the head `axes`.
     sigma: standard deviation of the target, in the same px.
     """
 
@@ -31,7 +34,14 @@ class Network(BaseModel):
     channels: int = Field(ge=1)
     mixer_layers: int = Field(ge=0)
     stride: int = Field(ge=1)
+    head: Literal["map", "axes"]
+    bin: int = Field(ge=1)
     sigma: float = Field(gt=0)
+
+    @property
+    def cell(self) -> int:
+        """px of the input a cell of the distributions."""
+        return self.bin if self.head == "axes" else self.stride
 
 
 class LocatorSettings(BaseModel):

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from stages.chest.alignment import apply_each
 from stages.chest.locating.frames import Frames
 from stages.chest.locating.inference import TrainedLocator, augmented, crop
-from stages.chest.locating.network import Locator, as_input
+from stages.chest.locating.network import Locator
 from stages.chest.locating.settings import LocatorSettings
 from stages.chest.schema import CHEST, REPORT_FRAME
 from stages.core.data.labels import LabelledFilms
 from stages.core.evaluate.errors import film_errors, scaled_errors
 from stages.core.model import imagenet
 from stages.core.model import landmark_loss as losses
+from stages.core.model.inputs import as_input
 from stages.core.stage import Observer
 from stages.core.train import runtime, trainer
 from stages.core.train.augment import Photometry, draw_warps
@@ -55,7 +56,7 @@ def train_locator(
         imagenet.load(network.backbone, settings.network.backbone)
     network.to(device)
     trained = TrainedLocator((network,), settings, device)
-    codec, stride = trained.codec, settings.network.stride
+    codec, cell = trained.codec, settings.network.cell
     photometry = Photometry(settings.augment.photometric)
     watched = held_out[:WATCHED]
 
@@ -72,7 +73,7 @@ def train_locator(
         counted = losses.inside(truth, size)
         parts = {
             "cross_entropy": losses.cross_entropy(logits, codec.encode(truth, size), counted),
-            "l1_cells": losses.l1(codec.decode(logits), truth, counted) / stride,
+            "l1_cells": losses.l1(codec.decode(logits), truth, counted) / cell,
         }
         weights = {part: weight for part, weight in batch.phase.weights.items() if weight}
         total = torch.stack([weight * parts[part] for part, weight in weights.items()]).sum()

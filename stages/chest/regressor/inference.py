@@ -14,15 +14,9 @@ from stages.core.data import geometry
 from stages.core.data.labels import LabelledFilms
 from stages.core.errors import StageError
 from stages.core.model.card import ModelCard, load_weights
+from stages.core.model.inputs import to_input
 
 BATCH = 64
-
-
-def to_input(images: np.ndarray, size: geometry.Size) -> np.ndarray:
-    """Stored films (N, H, W) uint8 as the network reads them: (N, h, w) uint8."""
-    if images.shape[1:] == size:
-        return np.asarray(images)
-    return np.stack([geometry.resize(np.asarray(image), size) for image in images])
 
 
 def predict_input(network: LandmarkRegressor, inputs: np.ndarray, device: torch.device) -> np.ndarray:

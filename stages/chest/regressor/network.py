@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from stages.chest.regressor.architecture import Architecture
 from stages.chest.regressor.attention import CoordinateAttention
+from stages.core.model.inputs import n_parameters
 
 
 class ResidualBlock(nn.Module):
@@ -146,8 +147,3 @@ def build_head(architecture: Architecture, outputs: int) -> nn.Sequential:
         layers += [nn.Dropout(dropout), nn.Linear(width, hidden), nn.ReLU()]
         width, dropout = hidden, dropout / 2
     return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(width, outputs), nn.Sigmoid())
-
-
-def n_parameters(module: nn.Module) -> int:
-    """Number of trainable numbers."""
-    return sum(p.numel() for p in module.parameters())

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.chest.regressor.inference import predict_input, to_input
+from stages.chest.regressor.inference import predict_input
 from stages.chest.regressor.loss import PointLoss, build_losses
 from stages.chest.regressor.network import LandmarkRegressor
 from stages.chest.regressor.settings import Symmetry, TrainingParams, Wing
@@ -17,6 +17,7 @@ from stages.chest.schema import CHEST, REPORT_FRAME
 from stages.core.data import geometry
 from stages.core.data.labels import LabelledFilms
 from stages.core.evaluate.errors import film_errors, scaled_errors
+from stages.core.model.inputs import to_input
 from stages.core.stage import Observer
 from stages.core.train import trainer
 from stages.core.train.augment import Photometry, Warps, draw_warps, warp_films, warp_points

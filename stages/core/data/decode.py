@@ -1,6 +1,6 @@
 """Any film file to 8-bit grey, or a stated reason why not.
 
-Read: JPEG, PNG and TIFF with 8 or 16 bits, grey or colour, and DICOM with one frame. Colour becomes grey by
+Read: JPEG, PNG and TIFF with 8 or 16 bits, grey or colour, BMP, and DICOM with one frame. Colour becomes grey by
 ITU-R 601 weights (an alpha channel is ignored). Films with more than 8 bits are windowed: the 0.5th percentile
 of their values becomes 0, the 99.5th becomes 255, linear between and clipped outside. EXIF rotation is ignored,
 because labels are drawn on the pixels as stored.
@@ -20,7 +20,7 @@ PHANTOM_MARK = "plumbline phantom"
 """comment inside the files of generated films"""
 WINDOW = (0.5, 99.5)
 """percentiles of a film of more than 8 bits that become black and white"""
-FORMATS = ("JPEG", "PNG", "TIFF")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 DICOM_SUFFIXES = (".dcm", ".dicom")
 """files that are read as DICOM even without the format's mark"""
 _DEEP = ("I;16", "I;16B", "I;16L", "I", "F")

@@ -4,9 +4,9 @@
     pca_shape            a principal-component shape model, its coefficients by ridge regression on HOG
     hog_kernel_ridge     every coordinate by Gaussian kernel ridge regression on HOG
 
-Regressions see the training films and their mirror images. Their penalty and kernel width are those with the
-lowest mean radial error on the val films; gate and test films decide nothing. All three work in model px on
-pictures shrunk to thumbnails.
+Regressions see the training films and their mirror images, those of a lane without mirror partners only the
+films. Their penalty and kernel width are those with the lowest mean radial error on the val films; gate and
+test films decide nothing. All three work in model px on pictures shrunk to thumbnails.
 """
 
 from __future__ import annotations
@@ -166,7 +166,8 @@ def fit_floors(
 
     Args:
         features: (N, D) descriptors of all films, in the store's order.
-        mirrored: (n, D) descriptors of the mirrored trainable films, in the order of `labelled.trainable()`.
+        mirrored: (n, D) descriptors of the mirrored trainable films, in the order of `labelled.trainable()`;
+            (0, D) of a lane that mirrors none.
         schema: gives the points that change places on a mirror.
     """
     train, val = labelled.trainable("train"), labelled.trainable("val")
@@ -178,7 +179,8 @@ def fit_floors(
     size = labelled.films.model_size
     shapes = labelled.landmarks_model[train]
     flipped = geometry.apply(geometry.mirror_matrix(size[1]), shapes)[:, schema.swap]
-    doubled, seen = np.concatenate([shapes, flipped]), np.concatenate([features[train], mirrored])
+    doubled = np.concatenate([shapes, flipped[: len(mirrored)]])
+    seen = np.concatenate([features[train], mirrored])
     shape_model = fit_shape_model(doubled, params.variance)
 
     def val_error(predicted_model: np.ndarray) -> float:

@@ -29,7 +29,7 @@ class Fitted:
     Attributes:
         floors: as fitted and chosen on val.
         features: (N, D) descriptors of all films, in the store's order.
-        mirrored: (n, D) descriptors of the mirrored trainable films.
+        mirrored: (n, D) descriptors of the mirrored trainable films; (0, D) of a lane that mirrors none.
         rows: of the films that are predicted.
     """
 
@@ -71,7 +71,8 @@ def run_floors(
     observe.progress(len(films), len(films), "thumbnails")
     features = descriptor.features(thumbnails)
     train = labelled.trainable()
-    mirrored = descriptor.features(thumbnails[train][:, :, ::-1])
+    # Points that have no mirror partners are those of films that are taken from one side only.
+    mirrored = descriptor.features(thumbnails[train][:, :, ::-1]) if schema.pairs else features[:0]
     floors = fit_floors(labelled, features, mirrored, schema, params)
 
     rows = labelled.rows(*PREDICTED_ROLES)

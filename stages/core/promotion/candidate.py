@@ -52,6 +52,7 @@ class Candidate(BaseModel):
         metrics: flat summary on val and gate, for people to read.
         floors: floor -> its mean error on the gate set.
         against_floor: the comparison with the floor whose gate error is lowest.
+        objections: what the lane's own comparison holds against the model, in words, whatever its mean error.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +70,7 @@ class Candidate(BaseModel):
     metrics: dict[str, float]
     floors: dict[str, float] = Field(min_length=1)
     against_floor: FloorComparison
+    objections: tuple[str, ...] = ()
 
     @property
     def beats_floor(self) -> bool:

@@ -15,10 +15,9 @@ from stages.core.data import geometry
 from stages.core.data.schema import LandmarkSchema
 from stages.core.errors import StageError
 from stages.core.model.card import load_card, load_weights
+from stages.core.model.inputs import as_input, to_input
 from stages.spine.correcting.architecture import Architecture
 from stages.spine.correcting.network import DeepLabCorrector, HeatmapCorrector, build_network
-from stages.spine.refining.inference import to_input
-from stages.spine.refining.network import as_input
 
 BATCH = 16
 

@@ -15,11 +15,11 @@ from stages.core.data import geometry
 from stages.core.data.schema import LandmarkSchema
 from stages.core.errors import StageError
 from stages.core.model.card import ModelCard, load_card, load_weights
+from stages.core.model.inputs import as_input, to_input
 from stages.spine.refining.architecture import Architecture
 from stages.spine.refining.heads import Head, KeyBotHead, build_head, mirrored_average
 from stages.spine.refining.hints import Hints
 from stages.spine.refining.keybot import folded
-from stages.spine.refining.network import as_input
 from stages.spine.refining.settings import RefinerSettings
 
 BATCH = 32
@@ -81,14 +81,6 @@ class Refiner:
                 sums = own if sums is None else sums + own
             assert sums is not None
             return sums / len(self.members)
-
-
-def to_input(images: np.ndarray, size: geometry.Size) -> np.ndarray:
-    """Stored films (N, H, W) uint8 as the network reads them: (N, h, w) uint8."""
-    if images.shape[1:] == size:
-        return np.asarray(images)
-    resized = [geometry.resize(np.asarray(image), size) for image in images]
-    return np.array(resized, np.uint8).reshape(-1, *size)
 
 
 def build(

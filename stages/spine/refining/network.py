@@ -112,12 +112,3 @@ class HeatmapHead(nn.Module):
         *finer, coarsest = maps
         mixed = self.mixers(coarsest.flatten(2).transpose(1, 2) + self.place + whole.unsqueeze(1))
         return self.last(self.decoder([*finer, mixed.transpose(1, 2).unflatten(2, self.grid)]))
-
-
-def as_input(films: Tensor) -> Tensor:
-    """(B, H, W) uint8 films -> (B, 1, H, W) float32 in [-1, 1]."""
-    return films.unsqueeze(1).float() / 127.5 - 1.0
-
-
-def n_parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())

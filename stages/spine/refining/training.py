@@ -10,14 +10,14 @@ from stages.core.data import geometry
 from stages.core.data.labels import LabelledFilms
 from stages.core.data.schema import LandmarkSchema
 from stages.core.evaluate.errors import film_errors, radial_errors
+from stages.core.model.inputs import as_input, to_input
 from stages.core.stage import Observer
 from stages.core.train import runtime, trainer
 from stages.core.train.augment import Photometry, draw_warps, warp_films, warp_points
 from stages.spine.refining.clicking import click_worst
 from stages.spine.refining.heads import build_head
 from stages.spine.refining.hints import Hints
-from stages.spine.refining.inference import Refiner, to_input
-from stages.spine.refining.network import as_input
+from stages.spine.refining.inference import Refiner
 from stages.spine.refining.pairs import Pairs
 from stages.spine.refining.sampling import add_worst, draw_hints, draw_passes, evaluating
 from stages.spine.refining.settings import RefinerSettings

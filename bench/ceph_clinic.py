@@ -1,0 +1,380 @@
+"""What a round of reviews is worth at a clinic where the base is new: a study on films that two readers labelled.
+
+    python -m bench.ceph_clinic --clinic data/ceph/clinic --films data/ceph/films --split data/ceph/split.parquet
+        --base models/ceph/base --work DIR [--threads 2] [--out reports/studies]
+
+The clinic's films are dealt into three folds. The films of two folds are the pool that may be reviewed, those of
+the third are judged, so that every film is judged once, by models that learned nothing from it. Reader A reviews the
+first 0, 10, 20 or 40 films of the pool (ceph-simulate's reviewer: points within the tolerance are accepted where the
+base put them), most uncertain films first (ceph-scores' choice, on the base's val films) or in random order; the base
+is fine-tuned on them with half of every epoch from its own training films (replay), for the same number of steps
+whatever the number of films. 40 films are the whole pool, so that both orders end in one model.
+
+Errors are told against reader A, reader B and the mean of both, in px of the film and in percent of the S-N distance;
+the distance of the readers from each other stands beside them. The base's own test films are measured before and
+after, in mm. Intervals are bootstraps over films (no patients are known); differences are paired film by film. One
+base, one seed, one clinic: differences near the interval's edge are no proof.
+
+DIR keeps every finished training, and the study goes on there when it is started again. Writes ceph_clinic.csv and
+prints it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.ceph import scores, simulate
+from stages.ceph.locating.inference import Locator
+from stages.ceph.locating.model import TrainedCeph
+from stages.ceph.locating.network import build_network
+from stages.ceph.locating.training import fit
+from stages.ceph.readers import reader_points
+from stages.ceph.schema import CEPH, INDEX
+from stages.ceph.scoring.choice import Choice, film_scores
+from stages.ceph.scoring.evidence import gather, open_model
+from stages.ceph.scoring.shape import fit_shape_prior
+from stages.ceph.spacing import read_spacing
+from stages.ceph.tuning.films import base_films, reviewed_films, with_replay
+from stages.core.data.films import FilmSet
+from stages.core.data.labels import LabelledFilms
+from stages.core.data.split import patient_folds
+from stages.core.errors import StageError
+from stages.core.evaluate.errors import film_errors, radial_errors
+from stages.core.evaluate.statistics import Bootstrap, bootstrap_mean, compare
+from stages.core.model.card import folder_digest
+from stages.core.review.events import FoldSettings, fold, read_events
+from stages.core.review.queue import write_queue
+from stages.core.stage import Observer
+from stages.core.train.plan import Plan
+
+FOLDS = 3
+SIZES = (10, 20, 40)
+ORDERS = ("uncertain", "random")
+REPLAY = 0.5
+SEED = 20
+RATE = 0.0003
+EPOCHS = 2
+BOOTSTRAP = Bootstrap(resamples=2000, level=0.95, method="bca", minimum_groups=6)
+WEIGHTS = FoldSettings(tolerance_mm=2.0, tolerance_px=8.0, accepted=0.5, corrected=1.0, hidden=1.0)
+REVIEWER: dict[str, Any] = {
+    "seed": SEED,
+    "reader": "a",
+    "round": 1,
+    "tolerance_mm": 2.0,
+    "tolerance_percent_sn": 2.8,
+    "repeat_sd_percent_sn": 0.0,
+    "dwell": {"look": 0, "move": 0, "reach": 0},
+}
+SCORES: dict[str, Any] = {
+    "seed": SEED,
+    "candidates": ["rank_mean", "tta", "peak", "spread"],
+    "rank_mean": ["peak", "tta"],
+    "draws": {"augmented": 5, "dropped": 2},
+    "wrong_mm": 2.0,
+    "wrong_model_px": 4.0,
+    "precision_at": 20,
+    "bins": 8,
+    "folds": 3,
+    "bootstrap": {"resamples": 200, "level": 0.95},
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One fine-tuned model. `order` is `all` where the whole pool is reviewed."""
+
+    fold: int
+    order: str
+    films: int
+
+    @property
+    def name(self) -> str:
+        return f"fold{self.fold}-{self.order}-{self.films}"
+
+
+def arms(pool: int) -> Iterator[Arm]:
+    """All models of the study, for pools of so many films."""
+    for number in range(FOLDS):
+        for size in SIZES:
+            if size >= pool:
+                yield Arm(number, "all", pool)
+            else:
+                yield from (Arm(number, order, size) for order in ORDERS)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all arms share."""
+
+    films: Path
+    split: Path
+    clinic: Path
+    base: Path
+    work: Path
+    threads: int
+
+    @cached_property
+    def data(self) -> LabelledFilms:
+        return LabelledFilms.open(self.films, self.split)
+
+    @cached_property
+    def store(self) -> FilmSet:
+        return FilmSet.open(self.clinic)
+
+    @cached_property
+    def model(self) -> TrainedCeph:
+        return TrainedCeph.open(self.base)
+
+    @cached_property
+    def folds(self) -> np.ndarray:
+        """(N,) fold in which a film of the clinic is judged."""
+        return patient_folds(self.store.ids, FOLDS, SEED)
+
+    @property
+    def observe(self) -> Observer:
+        return Observer.quiet(self.work / "scratch", key=folder_digest(self.base))
+
+    def order(self, arm: Arm) -> np.ndarray:
+        """Rows of the pool in the order of their review."""
+        pool = np.flatnonzero(self.folds != arm.fold)
+        rng = np.random.default_rng([SEED, arm.fold])
+        if arm.order == "uncertain":
+            return pool[np.argsort(-self.uncertainty[pool], kind="stable")]
+        return rng.permutation(pool)
+
+    @cached_property
+    def uncertainty(self) -> np.ndarray:
+        """(N,) how much a reviewer's minute is worth on each film, by the scorer that val picks."""
+        kept = self.work / "uncertainty.npy"
+        if not kept.is_file():
+            folder = self.work / "scores"
+            params = scores.Params.model_validate(SCORES | {"threads": self.threads})
+            scores.run(params, self.films, self.split, self.base, folder, self.observe)
+            choice = Choice.open(folder)
+            prior = fit_shape_prior(self.data.landmarks_raw[self.data.trainable()])
+            rows = np.arange(len(self.store))
+            evidence = gather(
+                open_model(self.base, self.threads, SEED), self.store, rows, choice.draws, prior, SEED
+            )
+            np.save(kept, film_scores(choice.unusual(evidence)))
+        return np.load(kept)
+
+    @cached_property
+    def seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Points (N, K, 2) and expected errors (N, K) of the base on all films of the clinic, raw px."""
+        rows = np.arange(len(self.store))
+        found = self.model.predict(np.asarray(self.store.images))
+        sizes, stored = self.store.sizes_raw, self.store.model_size
+        scale = np.sqrt(sizes.prod(1) / (stored[0] * stored[1]))
+        return self.store.to_raw(found.points, rows), found.expected_error * scale[:, None]
+
+    def review(self, arm: Arm) -> pd.DataFrame:
+        """Labels of the films that reader A reviews for this arm."""
+        rows = self.order(arm)[: arm.films]
+        points, expected = self.seen
+        folder = self.work / "reviews" / arm.name
+        spacing = read_spacing(self.clinic, self.store.ids[rows])
+        queue = pd.DataFrame(
+            {
+                "rank": np.arange(1, len(rows) + 1),
+                "id": self.store.ids[rows],
+                "kind": "uncertain",
+                "blinded": False,
+                "score": self.uncertainty[rows],
+                "reason": arm.order,
+                "landmarks": list(points[rows]),
+                "expected_error": list(expected[rows]),
+                "spacing_x_mm": spacing[:, 0],
+                "spacing_y_mm": spacing[:, 1],
+            }
+        )
+        write_queue(folder / "queue.parquet", queue)
+        params = simulate.Params.model_validate(REVIEWER | {"films": len(rows)})
+        simulate.run(params, folder / "queue.parquet", self.clinic, folder / "events.parquet", self.observe)
+        return fold(read_events(folder), WEIGHTS)
+
+
+def tune(study: Study, arm: Arm) -> Locator:
+    """Fine-tune the base on an arm's reviews."""
+    reviewed, known = reviewed_films(study.store, study.review(arm)), base_films(study.data, "train")
+    base_rows, reviewed_rows = with_replay(len(known), len(reviewed), REPLAY)
+    epoch = known.take(base_rows).followed_by(reviewed.take(reviewed_rows))
+    settings = study.model.settings
+    trained = fit(
+        settings,
+        epoch.images,
+        epoch.points,
+        epoch.weight,
+        None,
+        plan(settings.fit),
+        study.model.state,
+        study.observe,
+        seed=SEED,
+        threads=study.threads,
+        device_name="cpu",
+        sizes_raw=epoch.sizes_raw,
+        name=arm.name,
+    )
+    import torch
+
+    network = build_network(settings.network, CEPH.n_points, settings.input.size)
+    network.load_state_dict(trained.state)
+    return Locator(network.eval(), settings, torch.device("cpu"))
+
+
+def plan(base: Plan) -> Plan:
+    """The base's optimiser for few epochs at a small rate."""
+    last = base.phases[-1]
+    phase = last.model_copy(update={"epochs": EPOCHS, "rates": dict.fromkeys(last.rates, RATE)})
+    return base.model_copy(update={"phases": (phase,), "monitor": "", "patience": 0, "ema_decay": 0.95})
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model says: raw px on all films of the clinic, (N, K, 2) (NaN on films not judged), and film errors in
+    mm on the base's test films, or None where they were not measured."""
+
+    points: np.ndarray
+    base_mm: np.ndarray | None
+    effort: dict[str, int]
+
+
+def answers(study: Study, arm: Arm) -> Answers:
+    """Those of an arm, from the work folder where it is there."""
+    kept = study.work / "answers" / f"{arm.name}.npz"
+    if not kept.is_file():
+        clock = time.monotonic()
+        locator = tune(study, arm)
+        judged = np.flatnonzero(study.folds == arm.fold)
+        points = np.full((len(study.store), CEPH.n_points, 2), np.nan)
+        found = locator.locate(np.asarray(study.store.images[judged])).points
+        points[judged] = study.store.to_raw(found, judged)
+        after = base_test_mm(study, locator) if arm.order == "all" else np.empty(0)
+        verdicts = [event.verdict for event in read_events(study.work / "reviews" / arm.name)]
+        effort = [verdicts.count(verdict) for verdict in ("accept", "correct")]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(".partial.npz")
+        np.savez(partial, points=points, base_mm=after, effort=effort)
+        partial.replace(kept)
+        print(f"{arm.name}: {time.monotonic() - clock:.0f} s", flush=True)
+    with np.load(kept) as saved:
+        accepted, corrected = (int(n) for n in saved["effort"])
+        mm = saved["base_mm"] if len(saved["base_mm"]) else None
+        return Answers(saved["points"], mm, {"accepted": accepted, "corrected": corrected})
+
+
+def base_test_mm(study: Study, locator: Locator) -> np.ndarray:
+    """Mean radial error of each test film of the base, each looked at once, mm."""
+    rows = study.data.rows("test")
+    store = study.data.films
+    found = store.to_raw(locator.locate_once(np.asarray(store.images[rows])).points, rows)
+    spacing = read_spacing(study.films, store.ids[rows])[:, None]
+    return film_errors(radial_errors(found * spacing, study.data.landmarks_raw[rows] * spacing))
+
+
+def truths(study: Study) -> dict[str, np.ndarray]:
+    """Points (N, K, 2) raw px of reader A, reader B and their mean; NaN where either is missing."""
+    a, b = (reader_points(study.clinic, reader, study.store.ids) for reader in "ab")
+    return {"reader_a": a, "reader_b": b, "mean": (a + b) / 2}
+
+
+def errors(found: np.ndarray, truth: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Film errors (N,) in raw px, and in percent of the readers' mean S-N distance; NaN on films not judged."""
+    judged = np.isfinite(found).all((1, 2))
+    truth = np.where(judged[:, None, None], truth, np.nan)
+    px = radial_errors(np.where(judged[:, None, None], found, 0.0), truth)
+    sn = np.linalg.norm(mean[:, INDEX["nasion"]] - mean[:, INDEX["sella"]], axis=-1)
+    return film_errors(px), film_errors(100 * px / sn[:, None])
+
+
+def table(study: Study) -> pd.DataFrame:
+    """One row a way of review, number of films and truth; see the module's docstring."""
+    ids, truth = study.store.ids, truths(study)
+    pool = int((study.folds != 0).sum())
+    by_way: dict[tuple[str, int], list[Answers]] = {}
+    for arm in arms(pool):
+        by_way.setdefault((arm.order, SIZES[-1] if arm.order == "all" else arm.films), []).append(
+            answers(study, arm)
+        )
+    ways: dict[tuple[str, int], np.ndarray] = {("base", 0): study.seen[0]}
+    for way, found in by_way.items():
+        ways[way] = np.nansum([one.points for one in found], axis=0)  # each film is judged in one fold
+    rows = []
+    for against, points in truth.items():
+        judged = {way: errors(seen, points, truth["mean"]) for way, seen in ways.items()}
+        if against != "mean":
+            other = truth["reader_b" if against == "reader_a" else "reader_a"]
+            both = np.where(np.isfinite(other).all(-1, keepdims=True), points, np.nan)
+            filled = np.where(np.isfinite(other), other, 0.0)
+            judged["other reader", 0] = errors(filled, both, truth["mean"])
+        for (order, films), (px, percent) in judged.items():
+            row = {"order": order, "films": films, "against": against}
+            row |= _mean("error_raw_px", px, ids) | _mean("error_percent_sn", percent, ids)
+            row |= _paired("minus_base_percent_sn", percent, judged["base", 0][1], ids)
+            if order == "uncertain":
+                row |= _paired("minus_random_percent_sn", percent, judged["random", films][1], ids)
+            effort = [one.effort for one in by_way.get((order, films), [])]
+            row |= {
+                key: float(np.mean([e[key] for e in effort])) for key in ("accepted", "corrected") if effort
+            }
+            rows.append(row)
+    return pd.concat([pd.DataFrame(rows), _base_rows(study, by_way)], ignore_index=True)
+
+
+def _base_rows(study: Study, by_way: dict[tuple[str, int], list[Answers]]) -> pd.DataFrame:
+    """The base's own test films before and after 40 films; after, the mean over the folds' models."""
+    kept = study.work / "base_test.npy"
+    if not kept.is_file():
+        np.save(kept, base_test_mm(study, study.model.locator))
+    ids, before = study.data.films.ids[study.data.rows("test")], np.load(kept)
+    after = np.mean([one.base_mm for one in by_way["all", SIZES[-1]]], axis=0)
+    rows = [{"order": "base", "films": 0, "against": "base test"} | _mean("error_mm", before, ids)]
+    rows.append(
+        {"order": "all", "films": SIZES[-1], "against": "base test"}
+        | _mean("error_mm", after, ids)
+        | _paired("minus_base_mm", after, before, ids)
+    )
+    return pd.DataFrame(rows)
+
+
+def _mean(name: str, values: np.ndarray, ids: np.ndarray) -> dict[str, float | None]:
+    found = bootstrap_mean(values, ids, BOOTSTRAP, SEED)
+    return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high, "n_films": found.n_films}
+
+
+def _paired(name: str, a: np.ndarray, b: np.ndarray, ids: np.ndarray) -> dict[str, Any]:
+    found = compare(a, b, ids, BOOTSTRAP, SEED)
+    bounds = {f"{name}_low": found.low, f"{name}_high": found.high}
+    return {name: found.mean_difference, **bounds, f"{name}_verdict": found.verdict}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.ceph_clinic", description=__doc__.partition("\n")[0]
+    )
+    for name in ("clinic", "films", "split", "base", "work"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("reports/studies"))
+    told = parser.parse_args(argv)
+    study = Study(told.films, told.split, told.clinic, told.base, told.work, told.threads)
+    pool = int((study.folds != 0).sum())
+    if pool < SIZES[0]:
+        raise StageError(f"{told.clinic} has {len(study.store)} films: too few for a pool of {SIZES[0]}")
+    done = table(study)
+    told.out.mkdir(parents=True, exist_ok=True)
+    done.to_csv(told.out / "ceph_clinic.csv", index=False, float_format="%.4g", lineterminator="\n")
+    print(done.to_string(float_format=lambda v: f"{v:.3f}"))
+
+
+if __name__ == "__main__":
+    main()

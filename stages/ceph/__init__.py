@@ -1,0 +1,1 @@
+"""Ceph lane: nineteen landmarks on lateral films, and a model that learns from its reviewers."""

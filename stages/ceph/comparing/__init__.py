@@ -1,0 +1,1 @@
+"""Two models on the same films: paired differences, guardrails, and a verdict."""

@@ -1,0 +1,78 @@
+"""Nineteen points, their expected errors, three angles and an overlay for any films: `plumbline predict ceph`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.ceph.angles import angles
+from stages.ceph.overlay import write_overlay
+from stages.ceph.schema import CEPH
+from stages.core.data.decode import Film, FilmError
+from stages.core.model.prediction import overlay_names, provenance, read_films
+
+
+def predict_files(
+    model: Path, files: list[Path], out: Path, allow_phantom: bool = False
+) -> list[dict[str, Any]]:
+    """Predict films one by one.
+
+    Args:
+        model: folder of ceph-base or ceph-tuned.
+        files: JPEG, PNG, TIFF or DICOM, 8 or 16 bits, grey or colour; lateral, upright, the face to the right.
+        out: folder for the overlays; created.
+        allow_phantom: let a model that was trained on phantoms read a person's film.
+    Returns:
+        One answer a file, ready for JSON: size and landmarks in px of the file, each with its expected error in
+        px, and in mm where the file gives a spacing (else None); SNA, SNB and ANB in degrees; the overlay's name
+        and where the model comes from; or `error` with a reason where a file is no film.
+    Raises:
+        StageError: no file is a film, or a phantom's model met a person's film.
+    """
+    from stages.ceph.locating.model import TrainedCeph
+
+    trained = TrainedCeph.open(model)
+    films = read_films(trained.card, files, allow_phantom)
+    names = overlay_names(list(films))
+    out.mkdir(parents=True, exist_ok=True)
+    answers: list[dict[str, Any]] = []
+    for file, film in films.items():
+        if isinstance(film, FilmError):
+            answers.append({"file": str(file), "error": {"reason": film.reason, "detail": film.detail}})
+            continue
+        found = trained.predict_film(film.pixels)
+        told = describe(found.points[0], found.expected_error[0], film)
+        write_overlay(
+            out / names[file], film.pixels, found.points[0], found.expected_error[0], told["angles_deg"]
+        )
+        source = {"file": str(file), "overlay": names[file], "phantom": film.phantom}
+        answers.append({**source, **told, "model": provenance(trained.card)})
+    return answers
+
+
+def describe(points: np.ndarray, expected_error: np.ndarray, film: Film) -> dict[str, Any]:
+    """Points (19, 2) and expected errors (19,) in px of a film as JSON values."""
+    height, width = film.pixels.shape
+    # A decoder gives mm down a column first.
+    spacing = np.array(film.spacing_mm[::-1]) if film.spacing_mm else None
+    per_px = None if spacing is None else float(np.sqrt(spacing.prod()))
+    placed = points if spacing is None else points * spacing
+    return {
+        "width": width,
+        "height": height,
+        "spacing_mm": None if spacing is None else [float(v) for v in spacing],
+        "spacing_source": film.spacing_source,
+        "landmarks": [
+            {
+                "name": name,
+                "x": round(float(x), 2),
+                "y": round(float(y), 2),
+                "expected_error_px": round(float(error), 2),
+                "expected_error_mm": None if per_px is None else round(float(error) * per_px, 2),
+            }
+            for name, (x, y), error in zip(CEPH.names, points, expected_error, strict=True)
+        ],
+        "angles_deg": {name: round(float(value[0]), 2) for name, value in angles(placed[None]).items()},
+    }

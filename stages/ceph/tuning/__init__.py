@@ -1,0 +1,1 @@
+"""What fine-tuning learns from: reviewed films beside films of the base."""
