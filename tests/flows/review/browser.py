@@ -174,7 +174,8 @@ class Tab:
         self._session.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def press(self, selector: str) -> None:
-        """Click the middle of an element."""
+        """Click the middle of an element, once it is there."""
+        self.wait(f"document.querySelector({json.dumps(selector)}) !== null")
         box = self.js(
             f"(() => {{ const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
             " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
