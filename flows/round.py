@@ -35,20 +35,20 @@ def review_round(lane: str, simulated: bool = False, workers: int | None = None)
     """
     root, logger = project_root(), get_run_logger()
     with closing.alone(root, lane):
-        folder = f"data/{lane}/simulated" if simulated else _closed(root, lane)
-        if point_at(root, lane, folder):
-            logger.info(f"params.yaml: {lane}.events is {folder} now")
+        events = f"data/{lane}/simulated/{closing.EVENTS}" if simulated else _closed(root, lane)
+        if point_at(root, lane, events):
+            logger.info(f"params.yaml: {lane}.events is {events} now")
         built = build([f"{lane}-*"], workers, return_state=True)
         if not built.is_completed():
             return Failed(message=f"the round is not finished, run it again: {built.message}")
-        said = list(offer(root, lane, reason=f"after a round on {folder}"))
+        said = list(offer(root, lane, reason=f"after a round on {events}"))
         if not simulated:
             closing.end(root, lane)
     return Completed(message="\n".join([str(built.message), *said]))
 
 
 def _closed(root: Path, lane: str) -> str:
-    """Close the round that is due, or the one that was begun; the folder of its events."""
+    """Close the round that is due, or the one that was begun; its events, relative to the checkout."""
     number = closing.pending(root, lane)
     if number is None:
         found = closing.readiness(root, lane)
@@ -60,7 +60,7 @@ def _closed(root: Path, lane: str) -> str:
             )
         number = found.round
         closing.begin(root, lane, number)
-    return closing.close_held(lane, number, root).parent.relative_to(root).as_posix()
+    return closing.close_held(lane, number, root).relative_to(root).as_posix()
 
 
 def run(lane: str, simulated: bool = False, workers: int | None = None) -> str:

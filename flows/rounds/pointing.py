@@ -9,26 +9,26 @@ from ruamel.yaml import YAML
 from stages.core.errors import StageError
 
 
-def events_folder(root: Path, lane: str) -> str:
-    """The folder of events.parquet that params.yaml names, relative to the checkout."""
+def events_file(root: Path, lane: str) -> str:
+    """The events that params.yaml names, relative to the checkout."""
     tree = YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8"))
     return str(_section(tree, lane)["events"])
 
 
-def point_at(root: Path, lane: str, folder: str) -> bool:
-    """Make params.yaml name `folder`, comments and order kept; whether that changed anything."""
+def point_at(root: Path, lane: str, file: str) -> bool:
+    """Make params.yaml name the events `file`, comments and order kept; whether that changed anything."""
     yaml = YAML()
     yaml.width = 4096
-    file = root / "params.yaml"
-    tree = yaml.load(file.read_text(encoding="utf-8"))
+    params = root / "params.yaml"
+    tree = yaml.load(params.read_text(encoding="utf-8"))
     section = _section(tree, lane)
-    if section["events"] == folder:
+    if section["events"] == file:
         return False
-    section["events"] = folder
-    partial = file.with_suffix(".yaml.partial")
+    section["events"] = file
+    partial = params.with_suffix(".yaml.partial")
     with partial.open("w", encoding="utf-8") as stream:
         yaml.dump(tree, stream)
-    partial.replace(file)
+    partial.replace(params)
     return True
 
 

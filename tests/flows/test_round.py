@@ -17,16 +17,21 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
+from flows import publishing, registry
 from flows import round as rounds
 from flows.lanes import LANES, Lane
+from flows.registry.gate import Policy, judge
 from flows.review.store import EventStore, database_file
 from flows.rounds import closing
-from flows.rounds.pointing import events_folder, point_at
+from flows.rounds.pointing import events_file, point_at
 from stages.ceph.schema import CEPH
 from stages.core.data import tables
 from stages.core.data.split import SPLIT_SCHEMA
 from stages.core.errors import StageError
+from stages.core.model.card import folder_digest
+from stages.core.promotion.candidate import Candidate, FloorComparison, read_candidate, write_candidate
 from stages.core.review.events import ReviewEvent, read_events, write_events
+from tests.mlflow_checkout import Checkout, card
 
 POOL = [f"film-{i:02}" for i in range(8)]
 GATE = "film-gate"
@@ -35,7 +40,7 @@ PARAMS = f"""\
 profile: demo   # a comment
 seed: 3
 ceph:
-  events: data/ceph/simulated   # what reviewers said
+  events: data/ceph/simulated/events.parquet   # what reviewers said
   labels:
     ready_after: {NEEDED}   # films
     fold: {{tolerance_mm: 2.0, tolerance_px: 8.0, accepted: 0.5, corrected: 1.0, hidden: 1.0}}
@@ -44,8 +49,8 @@ profiles: {{demo: {{}}}}
 STAGES = {
     "stages": {
         "ceph-labels": {
-            "cmd": "cp ${ceph.events}/events.parquet labels.parquet",
-            "deps": ["${ceph.events}/events.parquet"],
+            "cmd": "cp ${ceph.events} labels.parquet",
+            "deps": ["${ceph.events}"],
             "outs": ["labels.parquet"],
         },
         "ceph-tuned": {
@@ -239,12 +244,14 @@ def test_a_changed_snapshot_is_refused_and_a_missing_one_is_fetched_not_written_
 
 def test_pointing_changes_one_value_and_keeps_comments(root: Path) -> None:
     before = (root / "params.yaml").read_text()
-    assert point_at(root, "ceph", "data/reviews/ceph/round-1")
+    assert point_at(root, "ceph", "data/reviews/ceph/round-1/events.parquet")
     after = (root / "params.yaml").read_text()
-    expected = before.replace("data/ceph/simulated", "data/reviews/ceph/round-1")
+    expected = before.replace(
+        "data/ceph/simulated/events.parquet", "data/reviews/ceph/round-1/events.parquet"
+    )
     assert re.sub(" +#", " #", after) == re.sub(" +#", " #", expected)
-    assert not point_at(root, "ceph", "data/reviews/ceph/round-1")
-    assert events_folder(root, "ceph") == "data/reviews/ceph/round-1"
+    assert not point_at(root, "ceph", "data/reviews/ceph/round-1/events.parquet")
+    assert events_file(root, "ceph") == "data/reviews/ceph/round-1/events.parquet"
     with pytest.raises(StageError, match=r"chest\.events"):
         point_at(root, "chest", "x")
 
@@ -278,7 +285,9 @@ def test_a_round_from_reviews_to_an_offer(root: Path, flow: Callable[..., tuple[
     assert not completed
     assert "2 films are reviewed" in said
     assert "review 1 more" in said
-    assert events_folder(root, "ceph") == "data/ceph/simulated", "a refused round changes nothing"
+    assert events_file(root, "ceph") == "data/ceph/simulated/events.parquet", (
+        "a refused round changes nothing"
+    )
     assert closing.pending(root, "ceph") is None
 
     review(root, POOL[2:5], first=50)
@@ -294,7 +303,7 @@ def test_a_round_from_reviews_to_an_offer(root: Path, flow: Callable[..., tuple[
     assert "ceph offered: after a round on data/reviews/ceph/round-1" in said
     assert closing.pending(root, "ceph") is None
     assert len(read_events(root / "tuned.parquet")) == 5
-    assert events_folder(root, "ceph") == "data/reviews/ceph/round-1"
+    assert events_file(root, "ceph") == "data/reviews/ceph/round-1/events.parquet"
     assert not flow()[0], "the next round has no events yet"
 
 
@@ -305,6 +314,87 @@ def test_simulated_events_are_learned_from_as_they_are(
     write_events(root / "data/ceph/simulated/events.parquet", [event(1, POOL[0], 1)])
     completed, said = flow(simulated=True)
     assert completed, said
-    assert "data/ceph/simulated" in said
+    assert "data/ceph/simulated/events.parquet" in said
     assert len(read_events(root / "tuned.parquet")) == 1
     assert not (root / "data" / "reviews").exists()
+
+
+def candidate(letter: str, error: float, objections: tuple[str, ...] = ()) -> Candidate:
+    """A model whose errors on 24 gate films are `error` and a little more."""
+    films = [f"film{n:02}" for n in range(24)]
+    floor = FloorComparison(
+        floor="mean_shape", mean_difference=error - 9, low=-5, high=-1, p_wilcoxon=0.01, n_films=24, n_groups=24,
+        verdict="better",
+    )  # fmt: skip
+    return Candidate(
+        lane="toy",
+        dataset="phantom",
+        registry_name="toy-phantom",
+        model_sha256=letter * 64,
+        key=letter * 64,
+        gate_sha256="1" * 64,
+        n_gate=24,
+        unit="percent_sn",
+        errors={film: error + 0.1 * (n % 5) for n, film in enumerate(films)},
+        groups={film: film for film in films},
+        metrics={},
+        floors={"mean_shape": 9.0},
+        against_floor=floor,
+        objections=objections,
+    )
+
+
+POLICY = {
+    "require_floor": True,
+    "against_champion": "not_worse",
+    "tolerance": 0.02,
+    "bootstrap": {"resamples": 400, "level": 0.95, "method": "percentile", "minimum_groups": 6},
+}
+
+
+def test_what_the_lane_holds_against_a_model_keeps_it_from_the_champions_place() -> None:
+    policy = Policy.model_validate(POLICY | {"seed": 3})
+    champion = candidate("a", 4.0)
+    assert judge(candidate("b", 3.0), champion, policy).refusals == ()
+    held = judge(candidate("b", 3.0, ("landmark porion: worse",)), champion, policy)
+    assert held.outdone == ("landmark porion: worse",)
+    assert held.unfit == (), "it is registered, as challenger"
+    assert judge(candidate("b", 3.0, ("no",)), None, policy).refusals == ("no",)
+
+
+def test_candidates_written_without_objections_are_still_read(tmp_path: Path) -> None:
+    plain = candidate("a", 4.0)
+    text = plain.model_dump_json(exclude={"objections"})
+    (tmp_path / "candidate.json").write_text(text)
+    assert read_candidate(tmp_path / "candidate.json") == plain
+
+
+def offered(checkout: Checkout, name: str, made: Candidate, file: str) -> None:
+    """Leave a model folder and its candidate as a build does."""
+    folder = checkout.root / "models" / "toy" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "card.json").write_bytes(card(key=made.key))
+    (folder / "weights.pt").write_text(name)
+    whole = made.model_copy(update={"model_sha256": folder_digest(folder)})
+    write_candidate(checkout.root / "models" / "toy" / file, whole)
+
+
+def test_the_base_is_champion_before_any_round_and_is_offered_once(
+    tmp_path: Path, empty_mlflow: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    checkout = Checkout(tmp_path / "checkout", empty_mlflow)
+    checkout.params |= {"seed": 3, "registry": POLICY, "profiles": {"demo": {}}}
+    checkout.write_settings()
+    monkeypatch.setitem(LANES, "toy", Lane("toy", Path("models/toy/tuned"), earlier=("base_candidate.json",)))
+    offered(checkout, "base", candidate("a", 4.0), "base_candidate.json")
+    offered(checkout, "tuned", candidate("b", 3.0, ("landmark porion",)), "candidate.json")
+    said = list(publishing.offer(checkout.root, "toy", reason="test"))
+    assert "version 1 is champion, the first" in said[0]
+    assert "version 2 is not promoted" in said[1]
+    offered(checkout, "tuned", candidate("c", 3.0), "candidate.json")
+    said = list(publishing.offer(checkout.root, "toy", reason="test"))
+    assert len(said) == 1, "the base is not offered against its successor"
+    assert "version 3 is champion (was 1)" in said[0]
+    back = registry.rollback("toy", checkout.root, reason="test")
+    assert (back.version, back.before) == (1, 3)
