@@ -336,7 +336,7 @@ def _base_rows(study: Study, by_way: dict[tuple[str, int], list[Answers]]) -> pd
     if not kept.is_file():
         np.save(kept, base_test_mm(study, study.model.locator))
     ids, before = study.data.films.ids[study.data.rows("test")], np.load(kept)
-    after = np.mean([one.base_mm for one in by_way["all", SIZES[-1]]], axis=0)
+    after = np.mean([one.base_mm for one in by_way["all", SIZES[-1]] if one.base_mm is not None], axis=0)
     rows = [{"order": "base", "films": 0, "against": "base test"} | _mean("error_mm", before, ids)]
     rows.append(
         {"order": "all", "films": SIZES[-1], "against": "base test"}

@@ -71,7 +71,8 @@ def run(
 
     Args:
         smooth: model folder of pose-smooth, one floor more.
-        described: folder of pose-described; each form in it is a method of that name.
+        described: folder of pose-described; each form in it is a method of that name, on
+            the test views alone: nothing is chosen by them.
     Returns:
         Metrics of the refiner on the test views; those of val and gate with the role's name before them, and
         those of the floors (and of the constants, for view angles) with the floor's.
@@ -87,10 +88,11 @@ def run(
                 f"{folder} was trained on other roles than {packed} has: run `dvc repro` to train it again"
             )
     methods = {METHOD: _refine(refiner, data), **_floor_methods(Floors.load(floors))}
-    methods |= {form: _refine(other, data) for form, other in others.items()}
     methods |= {name: _smooth(smoother, data.frame_step) for name, smoother in smoothers.items()}
     roles = [role for role in JUDGED_ROLES if role in data.roles()]
-    judged = Judged.join(judge(data.role(role), methods, observe.progress) for role in roles)
+    shown = {form: _refine(other, data) for form, other in others.items()}
+    tried = [(role, methods) for role in roles] + ([("test", shown)] if shown else [])
+    judged = Judged.join(judge(data.role(role), chosen, observe.progress) for role, chosen in tried)
     judged.write(output)
     constants = pd.concat([constant_errors(data.role("train"), data.role(role)) for role in roles])
     tables.write_table(output / "constants.parquet", constants, CONSTANT_SCHEMA)
@@ -100,10 +102,18 @@ def run(
         EXAMPLE_SCHEMA,
     )
     by_patient = judged.views.rename(columns={"group": "patient"})
-    pairs = [(METHOD, other) for other in methods if other != METHOD]
     comparisons = [
-        compare_methods(by_patient, pairs, error, roles, params.bootstrap, params.seed)
+        compare_methods(
+            by_patient,
+            [(METHOD, other) for other in rivals if other != METHOD],
+            error,
+            compared,
+            params.bootstrap,
+            params.seed,
+        )
         for error in ("sim_mean_abs_dz_cm", "sim_mpjpe_mm")
+        for rivals, compared in ((methods, roles), (shown, ["test"]))
+        if rivals
     ]
     write_comparison(output / "comparison.csv", pd.concat(comparisons, ignore_index=True))
     return summarise(judged.views, constants, params)
