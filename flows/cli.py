@@ -225,6 +225,22 @@ def _model_folder(lane_name: str, model: str | None) -> Path:
     return folder
 
 
+@app.command("export")
+def export_model(
+    lane_name: LaneName,
+    out: Annotated[Path, typer.Option(help="the ONNX file to write", metavar="FILE")],
+    model: Model = None,
+) -> None:
+    """Write a model as ONNX and hold its answers against torch (pose)."""
+    with errors_in_words():
+        if lane_name != "pose":
+            lane(lane_name)
+            raise StageError(f"the lane {lane_name} has no ONNX export; pose has")
+        from stages.pose.onnx_export import export
+
+        console.print(str(export(_model_folder(lane_name, model), out)), soft_wrap=True)
+
+
 @app.command()
 def promote(
     lane_name: LaneName,
