@@ -105,6 +105,18 @@ def test_one_spoilt_landmark_keeps_the_base_whatever_the_mean_says(gained: SideB
     assert porion.p_holm < 0.05
 
 
+def test_a_guardrail_is_kept_by_the_whole_interval_not_by_the_mean(gained: SideBySide) -> None:
+    """A landmark that jumps to and fro is as good on average; whether it is no worse, nobody can say."""
+    to_and_fro = np.where(np.arange(60) % 2, 12.0, -12.0)
+    errors = gained.a.errors.copy()
+    errors[:, INDEX["porion"]] += to_and_fro
+    outcome = judged(replace(gained, a=replace(gained.a, errors=errors)))
+    (porion,) = [p for p in outcome.landmarks if p.name == "porion"]
+    assert porion.comparison.mean_difference < WIDE.landmark_percent_sn
+    assert porion.breaks_guardrail
+    assert outcome.verdict == KEEP
+
+
 def test_a_set_that_got_worse_is_not_hidden_by_the_other(gained: SideBySide) -> None:
     spoilt = worse(gained, gained.rows(BASE_SET), slice(None), 1.9)
     spoilt = worse(spoilt, gained.rows(CLINIC_SET), slice(None), -1.9)

@@ -51,6 +51,9 @@ def test_another_body_has_bones_of_other_lengths_in_the_same_directions(seed: in
     np.testing.assert_allclose(mid(other, HIPS), mid(pose, HIPS), atol=1e-12)
     trunk = [(mid(p, SHOULDERS) - mid(p, HIPS)) for p in (pose, other)]
     np.testing.assert_allclose(np.cross(*trunk), 0, atol=1e-9)
+    longer = np.linalg.norm(trunk[1], axis=-1) / np.linalg.norm(trunk[0], axis=-1)
+    np.testing.assert_allclose(longer, longer[0])
+    assert abs(longer[0] - 1) > 1e-6
 
 
 def test_both_sides_of_another_body_are_alike() -> None:
