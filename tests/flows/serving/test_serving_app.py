@@ -24,7 +24,7 @@ from flows.serving import canary
 from flows.serving.app import Service
 from flows.serving.follower import Follower
 from flows.serving.shadow import LOG, pairs, read_log
-from tests.flows.serving.toy_lane import PARAMS, Behaviour, film, release, roll_back, shelf_of
+from tests.flows.serving.toy_lane import PARAMS, Behaviour, film, key_of, release, roll_back, shelf_of
 
 Serve = Callable[..., tuple[TestClient, Service, Follower]]
 PNG = {"content-type": "image/png"}
@@ -176,7 +176,9 @@ def test_a_refused_swap_shows_in_health_while_the_old_model_answers(root: Path, 
     release(root, 1)
     client, _, _ = serve()
     assert client.get("/health").json()["status"] == "ok"
-    (shelf_of(root, release(root, 2)) / "mean" / "weights.pt").write_bytes(b"")
+    release(root, 2, promote=False)
+    (shelf_of(root, key_of(2)) / "mean" / "weights.pt").write_bytes(b"")
+    release(root, 2)  # what lies on the shelf stays
     until(lambda: client.get("/health").json()["status"] == "degraded")
     health = client.get("/health")
     assert health.status_code == 200

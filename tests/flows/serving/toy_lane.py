@@ -114,9 +114,13 @@ def _predict_film(trained: Trained, film: Film, hints: tuple[str, ...] = ()) -> 
     }
 
 
+def key_of(place: float) -> str:
+    return f"{place:g}".replace(".", "d").rjust(64, "e")
+
+
 def release(root: Path, place: float, *, promote: bool = True, dataset: str = "phantom") -> str:
     """Register a model that puts its points in this column, and promote or refuse it; returns its key."""
-    key = f"{place:g}".replace(".", "d").rjust(64, "e")
+    key = key_of(place)
     folder = root / "models" / "toy" / "mean"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
