@@ -8,7 +8,8 @@ the third are judged, so that every film is judged once, by models that learned 
 first 0, 10, 20 or 40 films of the pool (ceph-simulate's reviewer: points within the tolerance are accepted where the
 base put them), most uncertain films first (ceph-scores' choice, on the base's val films) or in random order; the base
 is fine-tuned on them with half of every epoch from its own training films (replay), for the same number of steps
-whatever the number of films. 40 films are the whole pool, so that both orders end in one model.
+whatever the number of films. 40 films are the whole pool, so that both orders end in one model. `trained on` is the
+base after as many further steps on its own films alone: what more training is worth without any review.
 
 Errors are told against reader A, reader B and the mean of both, in px of the film and in percent of the S-N distance;
 the distance of the readers from each other stands beside them. The base's own test films are measured before and
@@ -59,6 +60,7 @@ from stages.core.train.plan import Plan
 FOLDS = 3
 SIZES = (10, 20, 40)
 ORDERS = ("uncertain", "random")
+TRAINED_ON = "trained on"
 REPLAY = 0.5
 SEED = 20
 RATE = 0.0003
@@ -90,7 +92,8 @@ SCORES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One fine-tuned model. `order` is `all` where the whole pool is reviewed."""
+    """One fine-tuned model. `order` is `all` where the whole pool is reviewed, TRAINED_ON where nothing is; that one
+    is judged on every film and has no fold (-1)."""
 
     fold: int
     order: str
@@ -103,6 +106,7 @@ class Arm:
 
 def arms(pool: int) -> Iterator[Arm]:
     """All models of the study, for pools of so many films."""
+    yield Arm(-1, TRAINED_ON, 0)
     for number in range(FOLDS):
         for size in SIZES:
             if size >= pool:
@@ -205,9 +209,13 @@ class Study:
 
 def tune(study: Study, arm: Arm) -> Locator:
     """Fine-tune the base on an arm's reviews."""
-    reviewed, known = reviewed_films(study.store, study.review(arm)), base_films(study.data, "train")
-    base_rows, reviewed_rows = with_replay(len(known), len(reviewed), REPLAY)
-    epoch = known.take(base_rows).followed_by(reviewed.take(reviewed_rows))
+    known = base_films(study.data, "train")
+    if arm.films:
+        reviewed = reviewed_films(study.store, study.review(arm))
+        base_rows, reviewed_rows = with_replay(len(known), len(reviewed), REPLAY)
+        epoch = known.take(base_rows).followed_by(reviewed.take(reviewed_rows))
+    else:
+        epoch = known.take(np.arange(round(len(known) / REPLAY)) % len(known))
     settings = study.model.settings
     trained = fit(
         settings,
@@ -254,12 +262,13 @@ def answers(study: Study, arm: Arm) -> Answers:
     if not kept.is_file():
         clock = time.monotonic()
         locator = tune(study, arm)
-        judged = np.flatnonzero(study.folds == arm.fold)
+        judged = np.flatnonzero((study.folds == arm.fold) | (arm.fold < 0))
         points = np.full((len(study.store), CEPH.n_points, 2), np.nan)
         found = locator.locate(np.asarray(study.store.images[judged])).points
         points[judged] = study.store.to_raw(found, judged)
-        after = base_test_mm(study, locator) if arm.order == "all" else np.empty(0)
-        verdicts = [event.verdict for event in read_events(study.work / "reviews" / arm.name)]
+        after = base_test_mm(study, locator) if arm.order in ("all", TRAINED_ON) else np.empty(0)
+        events = read_events(study.work / "reviews" / arm.name) if arm.films else []
+        verdicts = [event.verdict for event in events]
         effort = [verdicts.count(verdict) for verdict in ("accept", "correct")]
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial.npz")
@@ -320,6 +329,7 @@ def table(study: Study) -> pd.DataFrame:
             row = {"order": order, "films": films, "against": against}
             row |= _mean("error_raw_px", px, ids) | _mean("error_percent_sn", percent, ids)
             row |= _paired("minus_base_percent_sn", percent, judged["base", 0][1], ids)
+            row |= _paired("minus_trained_on_percent_sn", percent, judged[TRAINED_ON, 0][1], ids)
             if order == "uncertain":
                 row |= _paired("minus_random_percent_sn", percent, judged["random", films][1], ids)
             effort = [one.effort for one in by_way.get((order, films), [])]
@@ -331,18 +341,17 @@ def table(study: Study) -> pd.DataFrame:
 
 
 def _base_rows(study: Study, by_way: dict[tuple[str, int], list[Answers]]) -> pd.DataFrame:
-    """The base's own test films before and after 40 films; after, the mean over the folds' models."""
+    """The base's own test films before and after; after reviews, the mean over the folds' models."""
     kept = study.work / "base_test.npy"
     if not kept.is_file():
         np.save(kept, base_test_mm(study, study.model.locator))
     ids, before = study.data.films.ids[study.data.rows("test")], np.load(kept)
-    after = np.mean([one.base_mm for one in by_way["all", SIZES[-1]] if one.base_mm is not None], axis=0)
     rows = [{"order": "base", "films": 0, "against": "base test"} | _mean("error_mm", before, ids)]
-    rows.append(
-        {"order": "all", "films": SIZES[-1], "against": "base test"}
-        | _mean("error_mm", after, ids)
-        | _paired("minus_base_mm", after, before, ids)
-    )
+    for order, films in ((TRAINED_ON, 0), ("all", SIZES[-1])):
+        measured = [one.base_mm for one in by_way[order, films] if one.base_mm is not None]
+        after = np.mean(measured, axis=0)
+        row = {"order": order, "films": films, "against": "base test"}
+        rows.append(row | _mean("error_mm", after, ids) | _paired("minus_base_mm", after, before, ids))
     return pd.DataFrame(rows)
 
 

@@ -44,6 +44,9 @@ def review_round(lane: str, simulated: bool = False, workers: int | None = None)
         said = list(offer(root, lane, reason=f"after a round on {events}"))
         if not simulated:
             closing.end(root, lane)
+            said.append(
+                f"To keep this round: git add {events}.dvc params.yaml dvc.lock reports && git commit"
+            )
     return Completed(message="\n".join([str(built.message), *said]))
 
 

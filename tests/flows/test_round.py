@@ -301,6 +301,7 @@ def test_a_round_from_reviews_to_an_offer(root: Path, flow: Callable[..., tuple[
     completed, said = flow()
     assert completed, said
     assert "ceph offered: after a round on data/reviews/ceph/round-1" in said
+    assert "git add data/reviews/ceph/round-1/events.parquet.dvc" in said
     assert closing.pending(root, "ceph") is None
     assert len(read_events(root / "tuned.parquet")) == 5
     assert events_file(root, "ceph") == "data/reviews/ceph/round-1/events.parquet"
