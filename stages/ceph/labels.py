@@ -56,13 +56,14 @@ def run(
     Returns:
         Events, labels by provenance, reviewed films, annotators, and events set aside.
     Raises:
-        StageError: events that may not be learned from, or too few films; see `trainable_events` and
-            `require_ready`.
+        StageError: events that may not be learned from, or too few films where anything was said at all; see
+            `trainable_events` and `require_ready`.
     """
     said = read_events(events)
     learned = trainable_events(said, read_split(clinic_split))
     labels = fold(learned, params.fold)
-    require_ready(labels, params.ready_after)
+    if said:
+        require_ready(labels, params.ready_after)
     tables.write_table(output, labels, LABELS_SCHEMA)
     found = labels["provenance"].to_list()
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from stages.ceph.overlay import write_overlay
 from stages.ceph.schema import CEPH
 from stages.core.data.decode import Film, FilmError
 from stages.core.model.prediction import overlay_names, provenance, read_films
+
+if TYPE_CHECKING:
+    from stages.ceph.locating.model import TrainedCeph
 
 
 def predict_files(
@@ -31,9 +34,7 @@ def predict_files(
     Raises:
         StageError: no file is a film, or a phantom's model met a person's film.
     """
-    from stages.ceph.locating.model import TrainedCeph
-
-    trained = TrainedCeph.open(model)
+    trained = open_model(model)
     films = read_films(trained.card, files, allow_phantom)
     names = overlay_names(list(films))
     out.mkdir(parents=True, exist_ok=True)
@@ -42,14 +43,35 @@ def predict_files(
         if isinstance(film, FilmError):
             answers.append({"file": str(file), "error": {"reason": film.reason, "detail": film.detail}})
             continue
-        found = trained.predict_film(film.pixels)
-        told = describe(found.points[0], found.expected_error[0], film)
-        write_overlay(
-            out / names[file], film.pixels, found.points[0], found.expected_error[0], told["angles_deg"]
-        )
-        source = {"file": str(file), "overlay": names[file], "phantom": film.phantom}
-        answers.append({**source, **told, "model": provenance(trained.card)})
+        answer, points, expected = _answer(trained, film)
+        write_overlay(out / names[file], film.pixels, points, expected, answer["angles_deg"])
+        answers.append({"file": str(file), "overlay": names[file], **answer})
     return answers
+
+
+def open_model(model: Path) -> TrainedCeph:
+    """The model in a folder of ceph-base or ceph-tuned, for `predict_film`."""
+    from stages.ceph.locating.model import TrainedCeph
+
+    return TrainedCeph.open(model)
+
+
+def predict_film(trained: TrainedCeph, film: Film) -> dict[str, Any]:
+    """The answer for one decoded film: that of `predict_files` without file and overlay."""
+    return _answer(trained, film)[0]
+
+
+def calibration(trained: TrainedCeph) -> dict[str, Any]:
+    """What turns spread and peak into expected errors, as plain values: models with the same one promise alike."""
+    return {name: values.tolist() for name, values in trained.expected.to_arrays().items()}
+
+
+def _answer(trained: TrainedCeph, film: Film) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """The answer, its points (19, 2) and expected errors (19,) in px of the film."""
+    found = trained.predict_film(film.pixels)
+    points, expected = found.points[0], found.expected_error[0]
+    told = describe(points, expected, film)
+    return {"phantom": film.phantom, **told, "model": provenance(trained.card)}, points, expected
 
 
 def describe(points: np.ndarray, expected_error: np.ndarray, film: Film) -> dict[str, Any]:

@@ -75,10 +75,12 @@ def run(params: Params, queue: Path, clinic: Path, output: Path, observe: Observ
     Returns:
         Rows answered, films, events, and events by verdict.
     Raises:
-        StageError: the reader labelled no film of the clinic.
+        StageError: the reader labelled no film of the clinic. Films of the queue that he did not label are passed over.
     """
     rows = read_queue(queue).iloc[: params.films]
     truth = reader_points(clinic, params.reader, rows["id"])
+    read = np.isfinite(truth).any((1, 2))  # of a film that he never opened he has nothing to say
+    rows, truth = rows[read], truth[read]
     events: list[ReviewEvent] = []
     clock = START
     for (_, row), points in zip(rows.iterrows(), truth, strict=True):

@@ -3,7 +3,7 @@
 Every round starts again from the base of round 0 and learns from the labels of all rounds, beside films of the
 base (replay). Landmarks that nobody confirmed have no part in the loss. The epoch is kept that is best on films
 which nothing learns from: those of the base's role val, and some of the reviewed ones. The expected error is
-calibrated on the same.
+calibrated on the same. Where there is nothing to learn from, the weights are the base's.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ def run(
 ) -> dict[str, float]:
     """Fine-tune the model folder `base` and write the model folder `output`.
 
+    Phantoms teach a model of real films nothing, nor real films one of phantoms: such labels are left alone.
+
     Returns:
         n_reviewed and n_watched films, n_replayed films of an epoch, n_landmarks learned, epochs; mean errors in
         model px of base and tuned model on val films of the base, and on watched reviewed films where there are any.
@@ -72,7 +74,7 @@ def run(
     from stages.ceph.locating.inference import Locator
     from stages.ceph.locating.model import TrainedCeph, calibrate, save_trained
     from stages.ceph.locating.network import build_network
-    from stages.ceph.locating.training import fit
+    from stages.ceph.locating.training import Trained, fit
     from stages.ceph.schema import CEPH
     from stages.ceph.tuning.films import (
         balanced,
@@ -89,6 +91,8 @@ def run(
     _require_split(started, base, split)
     table = tables.read_table(labels)
     _require_pool(set(table["id"]), clinic_split)
+    if store.info.is_phantom != data.films.info.is_phantom:
+        table = table.iloc[:0]
     reviewed = reviewed_films(store, table)
     learned_rows, watched_rows = hold_out(reviewed, params.watched, params.seed)
     learned, watched = reviewed.take(learned_rows), reviewed.take(watched_rows)
@@ -96,21 +100,23 @@ def run(
     base_rows, reviewed_rows = with_replay(len(known), len(learned), params.replay)
     epoch = known.take(base_rows).followed_by(learned.take(reviewed_rows))
     judged = balanced(val, watched)
-    trained = fit(
-        started.settings,
-        epoch.images,
-        epoch.points,
-        epoch.weight,
-        (judged.images, judged.points, judged.weight),
-        params.fit,
-        started.state,
-        observe,
-        seed=params.seed,
-        threads=params.threads,
-        device_name=params.device,
-        sizes_raw=epoch.sizes_raw,
-        name="tuned",
-    )
+    trained = Trained(dict(started.state), 0)
+    if len(learned):
+        trained = fit(
+            started.settings,
+            epoch.images,
+            epoch.points,
+            epoch.weight,
+            (judged.images, judged.points, judged.weight),
+            params.fit,
+            started.state,
+            observe,
+            seed=params.seed,
+            threads=params.threads,
+            device_name=params.device,
+            sizes_raw=epoch.sizes_raw,
+            name="tuned",
+        )
     network = build_network(started.settings.network, CEPH.n_points, started.settings.input.size)
     network.load_state_dict(trained.state)
     locator = Locator(network.eval(), started.settings, torch.device("cpu"))

@@ -105,6 +105,11 @@ def test_a_round_waits_for_enough_films(lane: Judged, tmp_path: Path) -> None:
     assert figures["n_films"] == 5
 
 
+def test_where_nothing_was_said_there_is_nothing_to_learn(lane: Judged, tmp_path: Path) -> None:
+    table, figures = made(lane, tmp_path, [], ready_after=5)
+    assert len(table) == figures["n_films"] == figures["n_events"] == 0
+
+
 def test_the_same_events_give_the_same_bytes(lane: Judged, tmp_path: Path) -> None:
     events = read_events(lane.events)
     for name, order in (("one", events), ("two", events[::-1])):

@@ -136,6 +136,18 @@ def test_a_landmark_without_the_readers_point_is_not_visible(lane: Judged, tmp_p
     assert figures["n_not_visible"] == 1
 
 
+def test_a_film_that_the_reader_never_labelled_is_passed_over(lane: Judged, tmp_path: Path) -> None:
+    film = str(read_queue(lane.queue)["id"][0])
+    readers = read_readers(lane.clinic)
+    (tmp_path / "clinic").mkdir()
+    write_readers(tmp_path / "clinic", readers[(readers["id"] != film) | (readers["reader"] != "a")])
+    output = tmp_path / "events.parquet"
+    figures = simulate.run(params(), lane.queue, tmp_path / "clinic", output, Observer.quiet(tmp_path))
+    films = {e.film for e in simulated(lane, tmp_path / "all")}
+    assert {e.film for e in read_events(output)} == films - {film}
+    assert figures["n_films"] == len(films) - 1
+
+
 def test_the_first_rows_of_the_queue_are_answered_in_order(lane: Judged, tmp_path: Path) -> None:
     events = simulated(lane, tmp_path, films=3)
     assert [e.rank for e in events] == sorted(e.rank for e in events)

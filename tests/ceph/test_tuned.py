@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -123,12 +126,12 @@ def learned(lane: Judged, provenance: str = "corrected", films: int = 8) -> pd.D
 
 
 def run(
-    lane: Judged, folder: Path, labels: pd.DataFrame, **changes: Any
+    lane: Judged, folder: Path, labels: pd.DataFrame, films: Path | None = None, **changes: Any
 ) -> tuple[TrainedCeph, dict[str, float]]:
     tables.write_table(folder / "labels.parquet", labels, LABELS_SCHEMA)
     figures = tuned.run(
         params(**changes),
-        films=lane.films,
+        films=films or lane.films,
         split=lane.split,
         clinic=lane.clinic,
         clinic_split=lane.clinic_split,
@@ -154,6 +157,23 @@ def test_the_same_inputs_give_the_same_bytes_and_a_card_that_names_the_base(
     assert card.split_sha256 == load_card(lane.root / "network").split_sha256
     assert card.n_train == 12 + 6
     assert (figures["n_reviewed"], figures["n_watched"], figures["n_replayed"]) == (6, 2, 12)
+
+
+@pytest.mark.parametrize("why", ["nothing was reviewed", "phantoms for a model of real films"])
+def test_where_there_is_nothing_to_learn_from_it_is_the_base(lane: Judged, tmp_path: Path, why: str) -> None:
+    labels, films = learned(lane), tmp_path / "films"
+    shutil.copytree(lane.films, films)
+    if why == "nothing was reviewed":
+        labels = labels.iloc[:0]
+    else:
+        info = json.loads((films / "dataset.json").read_text(encoding="utf-8"))
+        (films / "dataset.json").write_text(json.dumps(info | {"name": "isbi"}), encoding="utf-8")
+    model, figures = run(lane, tmp_path, labels, films)
+    assert (figures["epochs"], figures["n_reviewed"]) == (0, 0)
+    assert figures["val_base_model_px"] == figures["val_tuned_model_px"]
+    before = TrainedCeph.open(lane.root / "network").state
+    assert before.keys() == model.state.keys()
+    assert all(torch.equal(before[name], model.state[name]) for name in before)
 
 
 def test_it_opens_and_answers_like_the_base(lane: Judged, tmp_path: Path) -> None:

@@ -113,6 +113,8 @@ def with_replay(n_base: int, n_reviewed: int, replay: float) -> tuple[np.ndarray
     Returns:
         Rows of the base's films and rows of the reviewed films; those of the rarer kind repeat evenly.
     """
+    if not n_reviewed:
+        return np.arange(n_base), np.empty(0, np.int64)
     reviewed = max(n_reviewed, int(n_base * (1 - replay) / replay))
     base = max(n_base, int(np.ceil(reviewed * replay / (1 - replay) - 1e-9)))
     return np.arange(base) % n_base, np.arange(reviewed) % n_reviewed

@@ -124,6 +124,7 @@ def test_accepting_goes_from_the_worst_point_to_the_next_and_on_to_the_next_film
     assert _counting(server) == {
         "sella": "unsure", "nasion": "accept", "gonion": "accept", "menton": "accept", "upper_incisor": "not_visible",
     }  # fmt: skip
+    tab.wait("document.querySelector('#progress b').innerText === '1 of 8 films'")
     assert tab.text("#progress b") == "1 of 8 films"
 
 
