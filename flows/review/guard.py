@@ -44,14 +44,7 @@ class Guard:
                 await self.app(scope, receive, send)
             return
 
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
+        guarded = sealed(send)
         headers = Headers(scope=scope)
         if refusal := self._refusal(scope["method"], headers):
             await _answer(guarded, *refusal)
@@ -80,6 +73,20 @@ class Guard:
             if not length.isdigit() or int(length) > MAX_BODY:
                 return 413, f"the request is larger than {MAX_BODY} bytes"
         return None
+
+
+def sealed(send: Send) -> Send:
+    """`send` that gives every answer the headers of `HEADERS`, and lets nobody keep it unless it says so itself."""
+
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers[name] = value
+            headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return guarded
 
 
 def is_loopback(host: str) -> bool:

@@ -10,11 +10,11 @@ import ipaddress
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from flows.review.guard import HEADERS, is_loopback
+from flows.review.guard import is_loopback, sealed
 
 
 class Guard:
@@ -36,14 +36,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
+        guarded = sealed(send)
         if (problem := self._problem(Headers(scope=scope))) is None:
             await self._app(scope, receive, guarded)
         else:

@@ -68,8 +68,9 @@ def run(params: Params, films: Path, split: Path, output: Path, observe: Observe
     from stages.ceph.expected import calibration_error, cross_fitted, rank_agreement, reliability
     from stages.ceph.locating.inference import Locator
     from stages.ceph.locating.model import calibrate, save_trained
-    from stages.ceph.locating.network import build_network, n_parameters
+    from stages.ceph.locating.network import build_network
     from stages.ceph.schema import CEPH
+    from stages.core.model.inputs import n_parameters
     from stages.core.train import distributed
 
     data = LabelledFilms.open(films, split)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +13,16 @@ from stages.ceph.measures import figures
 from stages.ceph.raw import read_raw
 from stages.ceph.schema import CEPH
 from stages.core.data import geometry
-from stages.core.data.convert import ConvertSettings, FilmJob, convert_films
-from stages.core.data.decode import decode_film
+from stages.core.data.convert import ConvertSettings, convert_films
 from stages.core.data.films import DatasetInfo, FilmSet, dataset_name
 from stages.core.evaluate.errors import radial_errors
 from stages.core.evaluate.statistics import Bootstrap
+from stages.core.folder import seconds_per_film, set_aside
 from stages.core.model.prediction import LIMITS
 from stages.core.stage import Observer
 
 if TYPE_CHECKING:
-    from stages.ceph.locating.model import TrainedCeph
+    pass
 
 TIMED_FILMS = 32
 """of a folder, to say how long one film takes"""
@@ -72,8 +70,7 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
     expected = found.expected_error * np.array(enlarged)[:, None]
     errors = radial_errors(predicted, truth)
     groups = reliability(expected, errors)
-    with (scratch / "films" / "quarantine.csv").open(encoding="utf-8", newline="") as file:
-        quarantined = list(csv.DictReader(file))
+    quarantined = set_aside(scratch / "films")
     by_id = {job.id: job for job in inventory.jobs}
     return {
         "n_films": len(films),
@@ -84,26 +81,15 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
             "calibration_error_px": _number(calibration_error(groups)),
             "rank_agreement": _number(rank_agreement(expected, errors)),
         },
-        "seconds_per_film": seconds_per_film(trained, [by_id[i] for i in films.ids[:TIMED_FILMS]]),
+        "seconds_per_film": seconds_per_film(
+            trained.predict_film, [by_id[i] for i in films.ids[:TIMED_FILMS]]
+        ),
         "threads": threads,
         "data": info.name,
         "trained_on": trained.card.dataset,
         "model_key": trained.card.key,
         "quarantined": quarantined,
     }
-
-
-def seconds_per_film(trained: TrainedCeph, jobs: list[FilmJob]) -> float:
-    """Mean time from a film's file to its points in raw px, one film at a time, after one to warm up."""
-
-    def once(job: FilmJob) -> np.ndarray:
-        return trained.predict_film(decode_film(job.path, LIMITS).pixels).points[0]
-
-    once(jobs[0])
-    started = time.perf_counter()
-    for job in jobs:
-        once(job)
-    return (time.perf_counter() - started) / len(jobs)
 
 
 def _number(value: float) -> float | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +11,15 @@ from stages.chest.measures import shares_under
 from stages.chest.raw.inventory import take_inventory
 from stages.chest.raw.layout import DEFAULT_NAME, read_raw
 from stages.chest.schema import CHEST, REPORT_FRAME
-from stages.core.data.convert import ConvertSettings, FilmJob, convert_films
-from stages.core.data.decode import decode_film
+from stages.core.data.convert import ConvertSettings, convert_films
 from stages.core.data.films import DatasetInfo, FilmSet, dataset_name
 from stages.core.evaluate.errors import film_errors, scaled_errors
+from stages.core.folder import seconds_per_film, set_aside
 from stages.core.model.prediction import LIMITS
 from stages.core.stage import Observer
 
 if TYPE_CHECKING:
-    from stages.chest.system_model import TrainedSystem
+    pass
 
 TIMED_FILMS = 32
 """of a folder, to say how long one film takes"""
@@ -63,8 +61,7 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
     errors = scaled_errors(predicted, films.landmarks_raw, films.sizes_raw, REPORT_FRAME)
     per_film = film_errors(errors)
     classes = films.table["group"].to_numpy()
-    with (scratch / "films" / "quarantine.csv").open(encoding="utf-8", newline="") as file:
-        quarantined = list(csv.DictReader(file))
+    quarantined = set_aside(scratch / "films")
     by_id = {job.id: job for job in inventory.jobs}
     return {
         "n_films": len(films),
@@ -77,7 +74,9 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
         "coverage": float((errors <= found.radius).mean()),
         "coverage_claimed": trained.card.params["coverage"],
         "mean_px224_by_landmark": dict(zip(CHEST.names, errors.mean(0).tolist(), strict=True)),
-        "seconds_per_film": seconds_per_film(trained, [by_id[i] for i in films.ids[:TIMED_FILMS]]),
+        "seconds_per_film": seconds_per_film(
+            trained.predict_film, [by_id[i] for i in films.ids[:TIMED_FILMS]]
+        ),
         "threads": threads,
         "data": info.name,
         "trained_on": trained.card.dataset,
@@ -94,16 +93,3 @@ def _spread(errors: np.ndarray) -> dict[str, Any]:
         "p90_px224": float(np.percentile(errors, 90)),
         "share_under_px224": {f"{step:g}": share for step, share in shares_under(errors).items()},
     }
-
-
-def seconds_per_film(trained: TrainedSystem, jobs: list[FilmJob]) -> float:
-    """Mean time from a film's file to its points in raw px, one film at a time, after one to warm up."""
-
-    def once(job: FilmJob) -> np.ndarray:
-        return trained.predict_film(decode_film(job.path, LIMITS).pixels).points[0]
-
-    once(jobs[0])
-    started = time.perf_counter()
-    for job in jobs:
-        once(job)
-    return (time.perf_counter() - started) / len(jobs)

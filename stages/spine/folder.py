@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.core.data.convert import ConvertSettings, FilmJob, convert_films
-from stages.core.data.decode import decode_film
+from stages.core.data.convert import ConvertSettings, convert_films
 from stages.core.data.films import DatasetInfo, FilmSet, dataset_name
 from stages.core.evaluate.errors import film_errors, radial_errors, scaled_errors
+from stages.core.folder import seconds_per_film, set_aside
 from stages.core.model.prediction import LIMITS
 from stages.core.params import load_params, project_root
 from stages.core.stage import Observer
@@ -24,7 +23,7 @@ from stages.spine.measures import slips
 from stages.spine.schema import SCHEMA
 
 if TYPE_CHECKING:
-    from stages.spine.looping.system import System
+    pass
 
 REFERENCE_FRAME = (512, 256)
 """height and width of the frame in which the reference code reports errors"""
@@ -77,8 +76,7 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int, clicks
     published = published_angles(data, films.ids)
     label_angles = cobb_angles(truth, heights)
     angles = cobb_angles(predicted, heights)
-    with (scratch / "films" / "quarantine.csv").open(encoding="utf-8", newline="") as file:
-        quarantined = list(csv.DictReader(file))
+    quarantined = set_aside(scratch / "films")
     by_id = {job.id: job for job in jobs}
     return {
         "n_films": len(films),
@@ -98,7 +96,9 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int, clicks
         "cobb_smape": cobb_smape(angles, label_angles if published is None else published),
         "cobb_reference": "labels" if published is None else "angles.csv",
         "cobb_smape_of_labels": cobb_smape(angles, label_angles),
-        "seconds_per_film": seconds_per_film(system, [by_id[i] for i in films.ids[:TIMED_FILMS]]),
+        "seconds_per_film": seconds_per_film(
+            lambda pixels: system.predict(pixels[None]), [by_id[i] for i in films.ids[:TIMED_FILMS]]
+        ),
         "threads": threads,
         "data": info.name,
         "trained_on": system.card.dataset,
@@ -133,16 +133,3 @@ def published_angles(data: Path, ids: np.ndarray) -> np.ndarray | None:
     if not all(i in found for i in ids):
         return None
     return np.array([found[i] for i in ids])
-
-
-def seconds_per_film(system: System, jobs: list[FilmJob]) -> float:
-    """Mean time from a film's file to its points in raw px, one film at a time, after one to warm up."""
-
-    def once(job: FilmJob) -> np.ndarray:
-        return system.predict(decode_film(job.path, LIMITS).pixels[None]).points
-
-    once(jobs[0])
-    started = time.perf_counter()
-    for job in jobs:
-        once(job)
-    return (time.perf_counter() - started) / len(jobs)

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stages.ceph.locating import warping
-from stages.ceph.locating.network import build_network, n_parameters, start_weights
+from stages.ceph.locating.network import build_network, start_weights
 from stages.ceph.locating.reading import Reader, highest, local_means
 from stages.ceph.locating.settings import FilmAugmentation, LocatorSettings, Network, View
 from stages.ceph.reference import plain_mse
 from stages.ceph.schema import CEPH
 from stages.core.data import geometry
 from stages.core.errors import StageError
+from stages.core.model.inputs import n_parameters
 
 from .stored import fit_settings, settings
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from stages.ceph.locating import warping
-from stages.ceph.locating.network import LandmarkNetwork, as_input
+from stages.ceph.locating.network import LandmarkNetwork
 from stages.ceph.locating.reading import Reader
 from stages.ceph.locating.settings import FilmAugmentation, LocatorSettings
 from stages.core.data import geometry
+from stages.core.model.inputs import as_input, to_input
 from stages.core.train import runtime
 from stages.core.train.augment import Warps, warp_films
 
@@ -118,13 +119,6 @@ class Locator:
     def _batches(self, images: np.ndarray) -> list[np.ndarray]:
         size = self.settings.input.size
         return [to_input(images[i : i + BATCH], size) for i in range(0, len(images), BATCH)]
-
-
-def to_input(images: np.ndarray, size: geometry.Size) -> np.ndarray:
-    """Stored films (N, H, W) uint8 as the network reads them: (N, h, w) uint8."""
-    if images.shape[1:] == size:
-        return np.asarray(images)
-    return np.stack([geometry.resize(np.asarray(image), size) for image in images])
 
 
 def _mean_of(views: list[Located]) -> Located:

@@ -156,15 +156,6 @@ class UNetDecoder(nn.Module):
         return self.last(self.drop(x))
 
 
-def as_input(films: Tensor) -> Tensor:
-    """(B, H, W) uint8 films -> (B, 1, H, W) float32 in [-1, 1]."""
-    return films.unsqueeze(1).float() / 127.5 - 1.0
-
-
-def n_parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
-
-
 def _convolution(inner: int, outer: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inner, outer, 3, padding=1, bias=False), nn.BatchNorm2d(outer), nn.ReLU(inplace=True)

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from stages.ceph.locating import warping
-from stages.ceph.locating.inference import Locator, to_input
-from stages.ceph.locating.network import as_input, build_network, start_weights
+from stages.ceph.locating.inference import Locator
+from stages.ceph.locating.network import build_network, start_weights
 from stages.ceph.locating.settings import LocatorSettings, require_known_losses
 from stages.ceph.schema import CEPH
 from stages.core.data import geometry
 from stages.core.errors import StageError
 from stages.core.evaluate.errors import film_errors, radial_errors
+from stages.core.model.inputs import as_input, to_input
 from stages.core.stage import Observer
 from stages.core.train import runtime, trainer
 from stages.core.train.augment import Photometry, warp_films, warp_points

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.ceph.locating.inference import to_input
 from stages.ceph.locating.model import Answer, TrainedCeph
-from stages.ceph.locating.network import as_input
 from stages.core.data import geometry
+from stages.core.model.inputs import as_input, to_input
 from stages.core.train import runtime
 
 BATCH = 8
