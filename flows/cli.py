@@ -68,6 +68,7 @@ def use(
 ) -> None:
     """Switch the profile and raw folders; those not named stay (with `demo`: return to phantoms)."""
     from flows.profiles import use as switch
+    from flows.repro import RUNNER
 
     folders = {
         "spine": spine,
@@ -77,7 +78,7 @@ def use(
         "pose": pose,
         "pose_videos": pose_videos,
     }
-    with errors_in_words():
+    with errors_in_words(), RUNNER.exclusive(project_root()):
         chosen = switch(project_root(), profile, folders)
     console.print(f"profile [bold]{chosen.profile}[/bold]")
     for name, folder in chosen.raw.items():
@@ -399,6 +400,15 @@ def up() -> None:
     with errors_in_words():
         for line in services.up(project_root()):
             console.print(line, soft_wrap=True)
+
+
+@app.command()
+def work() -> None:
+    """Carry out builds that are started in the Prefect UI or by its schedules; needs `plumbline up`."""
+    from flows.worker import work as carry_out
+
+    with errors_in_words():
+        carry_out(project_root())
 
 
 @app.command()

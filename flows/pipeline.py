@@ -9,6 +9,7 @@ that they name. What must be one object a process is therefore reached through i
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import re
@@ -16,11 +17,11 @@ import subprocess
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from prefect import allow_failure, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -32,8 +33,11 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import dag, publisher, repro
+from flows.gpu import alone
 from flows.processes import follow_parent
+from flows.profiles import assert_known, selection, switch
 from flows.repro import StoppedError
+from flows.worker import SERVED_BY
 from stages.core.errors import StageError
 from stages.core.params import project_root
 
@@ -42,8 +46,6 @@ UP_TO_DATE = ("Ran", "Restored", "Unchanged")
 """Names of the final states of stages whose outputs are those of the current inputs."""
 NOT_READY, NOT_BEGUN = "NotReady", "Not begun"
 """A stage below one that failed, and one that `keep_going=False` kept from beginning."""
-SERVED_BY = "PLUMBLINE_SERVED_BY"
-"""Environment variable: number of the process that waits for runs (`flows.build --serve`) and starts them."""
 TAIL = 12
 """Lines of a failed stage's output that go into the state's message."""
 
@@ -71,12 +73,13 @@ def _another_try() -> bool:
 
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
-def run_stage(stage: str, settled: bool, failed_above: Sequence[str]) -> State:
+def run_stage(stage: str, settled: bool, gpu: bool, failed_above: Sequence[str]) -> State:
     """Have DVC bring one stage up to date.
 
     Args:
         stage: its name in dvc.yaml.
         settled: whether DVC already said that neither the stage nor anything above it changed.
+        gpu: whether it needs the GPU for itself.
         failed_above: stages whose failure leaves this one without inputs.
     Raises:
         StageError: the stage failed and may be tried again.
@@ -89,7 +92,7 @@ def run_stage(stage: str, settled: bool, failed_above: Sequence[str]) -> State:
     logger, started = get_run_logger(), time.monotonic()
     did, tail = "Ran", deque[str](maxlen=TAIL)
     try:
-        with repro.RUNNER.repro(project_root(), stage) as process:
+        with _gpu(gpu) as held, repro.RUNNER.repro(project_root(), stage, held) as process:
             for line in map(str.rstrip, process.stdout or ()):
                 if line and not ADVICE.match(line):
                     logger.info(line)
@@ -109,6 +112,10 @@ def run_stage(stage: str, settled: bool, failed_above: Sequence[str]) -> State:
     return Completed(name=did, message=f"{seconds:.1f} s")
 
 
+def _gpu(needed: bool) -> AbstractContextManager[tuple[int, ...]]:
+    return alone(lambda: repro.RUNNER.stopping, get_run_logger().info) if needed else nullcontext(())
+
+
 @task(name="publish", task_run_name="publish", cache_policy=NO_CACHE, persist_result=False)
 def publish(promote: bool) -> None:
     """Mirror what the stages recorded to MLflow; with `promote`, offer the lanes' candidates too."""
@@ -119,7 +126,7 @@ def publish(promote: bool) -> None:
 def _run_name() -> str:
     """Name of a flow run in the UI: what is built, of which profile, on which commit."""
     root = project_root()
-    profile = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["profile"]
+    profile = flow_run.get_parameters().get("profile") or selection(root).profile
     describe = ["git", "-C", str(root), "describe", "--always", "--dirty=+changes"]
     commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     patterns = " ".join(flow_run.get_parameters().get("stages") or ["*"])
@@ -131,11 +138,20 @@ _THREADS: Any = ThreadPoolTaskRunner()
 
 
 @flow(name="build", flow_run_name=_run_name, task_runner=_THREADS, persist_result=False)
-def build(stages: list[str] | None = None, workers: int | None = None, keep_going: bool = True) -> State:
+def build(
+    stages: list[str] | None = None,
+    profile: str | None = None,
+    workers: int | None = None,
+    keep_going: bool = True,
+) -> State:
     """Bring stages and all that they need up to date, in parallel where the graph allows it.
+
+    Where another build runs in the checkout, this one waits for it.
 
     Args:
         stages: names or patterns such as `spine-*`; all stages if none is given.
+        profile: switch params.yaml to this one of its profiles first, as `plumbline use` does, and leave it so;
+            the active one if not given.
         workers: how many stages run at once, of those with `gpu: true` in their meta only one at a time;
             the number of cores if not given.
         keep_going: after a failure, go on with the stages that do not depend on it.
@@ -144,8 +160,15 @@ def build(stages: list[str] | None = None, workers: int | None = None, keep_goin
         follow_parent(int(server))
     root, logger = project_root(), get_run_logger()
     workers = workers or len(os.sched_getaffinity(0))
-    with repro.RUNNER.exclusive(root), publisher.Publisher(root, logger.warning) as news:
+    if profile:
+        assert_known(root, profile)
+    with (
+        repro.RUNNER.exclusive(root, patience=math.inf, say=logger.info),
+        publisher.Publisher(root, logger.warning) as news,
+    ):
         _heal(root)
+        for line in switch(root, profile) if profile else ():
+            logger.info(line)
         graph = dag.select(dag.read_graph(root), set(stages or ["*"]))
         try:
             results = _run_all(graph, workers, keep_going, news)
@@ -197,6 +220,7 @@ def _run_all(
         futures[name] = stage_task.submit(
             stage=name,
             settled=name in settled,
+            gpu=graph[name].meta.gpu,
             failed_above=sorted(lost[name]),
             wait_for=[allow_failure(futures[need]) for need in graph[name].needs],
             return_state=False,

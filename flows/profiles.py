@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -35,8 +36,7 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
     yaml.width = 4096
     file = root / "params.yaml"
     tree = yaml.load(file.read_text(encoding="utf-8"))
-    if profile not in tree["profiles"]:
-        raise StageError(f"no profile '{profile}' in params.yaml; there are {', '.join(tree['profiles'])}")
+    _assert_known(profile, tree)
     missing = [f"{n}: {d}" for n, d in folders.items() if d not in (None, "phantom") and not Path(d).is_dir()]
     if missing:
         raise StageError("these raw folders do not exist:\n  " + "\n  ".join(missing))
@@ -52,6 +52,39 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
         yaml.dump(tree, stream)
     partial.replace(file)
     return Selection(profile, {name: str(tree["raw"][name]) for name in _raw_folders()})
+
+
+def switch(root: Path, profile: str) -> list[str]:
+    """`use` without folders, for a build that is asked for a profile; leaves params.yaml as it is if it fits.
+
+    Returns:
+        A line for each thing that changed.
+    Raises:
+        StageError: for an unknown profile.
+    """
+    before = selection(root)
+    if before.profile == profile:
+        return []
+    after = use(root, profile, {})
+    folders = {name: folder for name, folder in after.raw.items() if folder != before.raw.get(name)}
+    return [
+        f"params.yaml: profile {after.profile} (was {before.profile})",
+        *(f"params.yaml: raw.{name} {folder} (was {before.raw.get(name)})" for name, folder in folders.items()),
+    ]
+
+
+def assert_known(root: Path, profile: str) -> None:
+    """Refuse a profile that params.yaml does not have.
+
+    Raises:
+        StageError: naming those that it has.
+    """
+    _assert_known(profile, YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8")))
+
+
+def _assert_known(profile: str, tree: Mapping[str, Any]) -> None:
+    if profile not in tree["profiles"]:
+        raise StageError(f"no profile '{profile}' in params.yaml; there are {', '.join(tree['profiles'])}")
 
 
 def _raw_folders() -> dict[str, str]:
