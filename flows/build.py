@@ -78,7 +78,11 @@ def _serve(arguments: argparse.Namespace) -> int:
         cron=arguments.cron,
         limit=1,
         global_limit=1,
-        parameters={"stages": arguments.stages or ["*"], "workers": arguments.workers, "profile": arguments.profile},
+        parameters={
+            "stages": arguments.stages or ["*"],
+            "workers": arguments.workers,
+            "profile": arguments.profile,
+        },
     )
     return 0
 

@@ -419,3 +419,7 @@ def down() -> None:
     with errors_in_words():
         for line in services.down(project_root()):
             console.print(line, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app()

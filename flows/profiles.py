@@ -69,7 +69,10 @@ def switch(root: Path, profile: str) -> list[str]:
     folders = {name: folder for name, folder in after.raw.items() if folder != before.raw.get(name)}
     return [
         f"params.yaml: profile {after.profile} (was {before.profile})",
-        *(f"params.yaml: raw.{name} {folder} (was {before.raw.get(name)})" for name, folder in folders.items()),
+        *(
+            f"params.yaml: raw.{name} {folder} (was {before.raw.get(name)})"
+            for name, folder in folders.items()
+        ),
     ]
 
 
