@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ruamel.yaml import YAML
 
 from flows.lanes import LANES
@@ -32,10 +33,10 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
     Raises:
         StageError: for an unknown profile, or naming every folder that does not exist.
     """
-    yaml = YAML()
-    yaml.width = 4096
+    parser = YAML()
+    parser.width = 4096
     file = root / "params.yaml"
-    tree = yaml.load(file.read_text(encoding="utf-8"))
+    tree = parser.load(file.read_text(encoding="utf-8"))
     _assert_known(profile, tree)
     missing = [f"{n}: {d}" for n, d in folders.items() if d not in (None, "phantom") and not Path(d).is_dir()]
     if missing:
@@ -49,7 +50,7 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
             tree["raw"][name] = _as_dependency(root, Path(chosen))
     partial = file.with_suffix(".yaml.partial")
     with partial.open("w", encoding="utf-8") as stream:
-        yaml.dump(tree, stream)
+        parser.dump(tree, stream)
     partial.replace(file)
     return Selection(profile, {name: str(tree["raw"][name]) for name in _raw_folders()})
 
@@ -82,7 +83,12 @@ def assert_known(root: Path, profile: str) -> None:
     Raises:
         StageError: naming those that it has.
     """
-    _assert_known(profile, YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8")))
+    _assert_known(profile, _read(root))
+
+
+def _read(root: Path) -> dict[str, Any]:
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    return dict(yaml.load(text, Loader=yaml.CSafeLoader))
 
 
 def _assert_known(profile: str, tree: Mapping[str, Any]) -> None:
@@ -97,7 +103,7 @@ def _raw_folders() -> dict[str, str]:
 
 def selection(root: Path) -> Selection:
     """What params.yaml says now."""
-    tree = YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8"))
+    tree = _read(root)
     return Selection(tree["profile"], dict(tree["raw"]))
 
 

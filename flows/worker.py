@@ -9,15 +9,20 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import psutil
 import yaml
 
+from flows.processes import follow_parent
 from flows.repro import BUILD_LOCK
-from flows.server import prefect_api, wait_until_up
+from flows.server import answers, prefect_api, wait_until_up
 from stages.core.errors import StageError
 from stages.core.stage import STATE
 
@@ -30,6 +35,8 @@ SERVED_BY = "PLUMBLINE_SERVED_BY"
 """Environment variable: number of the process that waits for runs and starts them."""
 POLL_SECONDS = 2
 """How long a run that is asked for waits at most until the worker sees it."""
+SERVER_SECONDS, STOP_SECONDS = 15.0, 10.0
+"""How long a worker does without its server, and how long it has for ending then."""
 DEPLOYED = STATE / "services" / "deployed"
 
 
@@ -48,6 +55,8 @@ def work(root: Path) -> NoReturn:
         "PREFECT_WORKER_QUERY_SECONDS": str(POLL_SECONDS),
         "PREFECT_RUNNER_AUTO_INSTALL_DEPENDENCIES": "false",  # the environment of the worker is the right one
     }
+    # the worker itself would wait for its server for ever
+    subprocess.Popen([sys.executable, "-m", "flows.worker", str(os.getpid())], cwd=root, env=os.environ | own)
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
     os.chdir(root)
     os.execve(sys.executable, [*command, "--limit", "1", "--name", f"{POOL}-{os.getpid()}"], os.environ | own)
@@ -176,3 +185,25 @@ def close_lost_runs(root: Path) -> Iterator[str]:
         ):
             client.set_flow_run_state(run.id, Crashed(message="its worker was killed"), force=True)
             yield f"run '{run.name}' is closed: its worker was killed"
+
+
+def watch(worker: psutil.Process, url: str, patience: float = SERVER_SECONDS) -> None:
+    """End a worker once its server has been away for `patience` seconds and no build of it goes on."""
+    last = time.monotonic()
+    while worker.is_running():
+        builds = [child for child in worker.children() if child.pid != os.getpid()]
+        if builds or answers(url, 1.0):
+            last = time.monotonic()
+        if time.monotonic() - last > patience:
+            print(f"Prefect's server at {url} is gone: the worker ends", flush=True)
+            worker.terminate()
+            with suppress(psutil.TimeoutExpired):
+                worker.wait(STOP_SECONDS)
+            worker.kill()
+            return
+        time.sleep(POLL_SECONDS)
+
+
+if __name__ == "__main__":
+    follow_parent(int(sys.argv[1]))
+    watch(psutil.Process(int(sys.argv[1])), os.environ["PREFECT_API_URL"])
