@@ -11,6 +11,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from flows import services
 from stages.core.identity import locked_identity, locked_stages
@@ -58,7 +59,8 @@ def refresh(root: Path) -> Links:
 
     with tracking.connected(root) as client:
         experiments = [e.experiment_id for e in client.search_experiments()]
-        found, page = [], None
+        found: list[Any] = []
+        page: str | None = None
         while page is None or page:
             runs = client.search_runs(experiments, max_results=1000, page_token=page)
             found += runs

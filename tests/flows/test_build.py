@@ -39,7 +39,7 @@ def test_outcomes_of_failure_repair_flip_and_flip_back(
     expected = {"source": "Unchanged", "left": "Ran", "right": "Unchanged", "merge": "Ran"}
     assert miniature.build() == ("COMPLETED: 4 stages: 2 Ran, 2 Unchanged", expected)
     assert miniature.outputs() == undisturbed
-    (table,) = miniature.artifacts()
+    (table,) = (entry for entry in miniature.artifacts() if entry["type"] == "table")
     assert table["key"] == "stages"
     assert {row["stage"]: row["outcome"] for row in json.loads(table["data"])} == expected
 
@@ -93,3 +93,31 @@ def test_a_served_flow_reaches_the_one_runner_of_its_process() -> None:
     for shipped in (build, run_stage):
         arrived = cloudpickle.loads(cloudpickle.dumps(shipped))
         assert arrived.fn.__globals__["repro"].RUNNER is repro.RUNNER
+
+
+def test_a_second_build_waits_and_each_builds_its_profile(
+    miniature: Miniature, undisturbed: dict[str, bytes]
+) -> None:
+    miniature.set("left", seconds=5.0)
+    first = miniature.start("flows.build", "--profile", "cpu")
+    miniature.wait_for("mini.left")
+    second = miniature.start("flows.build", "--profile", "demo")
+    said, _ = first.communicate(timeout=240)
+    assert first.returncode == 0, said
+    assert "params.yaml: profile cpu (was demo)" in said
+    told, _ = second.communicate(timeout=240)
+    assert second.returncode == 0, told
+    assert "another build runs" in told
+    assert "params.yaml: profile demo (was cpu)" in told
+    assert miniature.outputs() == undisturbed
+
+    code, refused = miniature.run("flows.build", "--profile", "night")
+    assert (code, "there are demo, cpu" in refused) == (1, True), refused
+
+
+def test_progress_of_a_long_stage_is_shown(miniature: Miniature) -> None:
+    miniature.set("left", seconds=3.0)
+    assert miniature.build()[0].startswith("COMPLETED")
+    shown = {entry["key"]: entry for entry in miniature.artifacts()}
+    assert "lines" in shown["progress-left"]["description"]
+    assert 0.0 < float(shown["progress-left"]["data"]) <= 100.0
