@@ -84,7 +84,7 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     taken: dict[str, list[Taken]] = {name: [] for name in COMMANDS}
     ran = False
-    for name, (arguments, _) in COMMANDS.items():
+    for arguments, _ in COMMANDS.values():
         ran |= "Running stage" in run(arguments)[1]  # one that does not count: it publishes what is new
     for _ in range(repeats):
         for name, (arguments, _) in COMMANDS.items():

@@ -73,7 +73,7 @@ def test_a_day_of_runs(miniature: Miniature, undisturbed: dict[str, bytes]) -> N
         assert described["keep_going"]["default"] is True
 
         first = _ask_for_run(miniature)
-        miniature.wait_for(LONG)
+        running = miniature.wait_for(LONG)
         second = _ask_for_run(miniature)
         another = miniature.start("flows.cli", "work")
         said, _ = another.communicate(timeout=120)
@@ -82,9 +82,7 @@ def test_a_day_of_runs(miniature: Miniature, undisturbed: dict[str, bytes]) -> N
 
         miniature.set("left", seconds=1.0)  # seen by the second run alone
         miniature.ask(f"flow_runs/{first}/set_state", {"state": {"type": "CANCELLING"}})
-        gone = lambda: not [p for p in miniature.processes(LONG) if p.create_time() < begun]  # noqa: E731
-        begun = psutil.Process(process.pid).create_time() + 10**6
-        until(gone, 30.0, "the end of the cancelled stage")
+        until(lambda: not any(p.is_running() for p in running), 30.0, "the end of the cancelled stage")
         until(lambda: _state(miniature, first) == "CANCELLED", 60.0, "the state")
         until(lambda: _state(miniature, second) == "COMPLETED", 240.0, "the second run")
         assert miniature.outputs() == undisturbed
