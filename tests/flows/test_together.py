@@ -1,0 +1,45 @@
+"""Two people at the same time: two clones with one remote lose nothing of each other's work."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.miniature import Miniature
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_clones_build_and_push_to_one_remote_at_once(
+    template: Path, tmp_path: Path, prefect_server: str, undisturbed: dict[str, bytes]
+) -> None:
+    first, second, third = (_clone(template, tmp_path, name, prefect_server) for name in ("a", "b", "c"))
+    together = [(first, "demo"), (second, "cpu")]
+    builds = [mini.start("flows.build", "--profile", profile) for mini, profile in together]
+    for build in builds:
+        said, _ = build.communicate(timeout=400)
+        assert build.returncode == 0, said
+    pushes = [mini.start("dvc", "push", "--run-cache") for mini, _ in together]
+    for push in pushes:
+        said, _ = push.communicate(timeout=200)
+        assert push.returncode == 0, said
+    assert first.outputs() == undisturbed != second.outputs()
+
+    fetched = third.run("dvc", "fetch", "--run-cache")
+    assert fetched[0] == 0, fetched[1]
+    for mini, profile in together:
+        code, said = third.run("flows.build", "--profile", profile)
+        assert code == 0, said
+        assert "Running stage" not in said, f"the work of {mini.root.name} was lost"
+        assert third.outputs() == mini.outputs()
+
+
+def _clone(template: Path, folder: Path, name: str, api: str) -> Miniature:
+    root = folder / name
+    shutil.copytree(template, root, symlinks=True)
+    mini = Miniature(root, api)
+    code, said = mini.run("dvc", "remote", "add", "--default", "team", str(folder / "remote"))
+    assert code == 0, said
+    return mini
