@@ -11,6 +11,7 @@ import cloudpickle
 import pytest
 
 from flows import publishing, repro
+from flows.profiles import selection
 from tests.miniature import Miniature
 
 ALL = ("source", "left", "right", "merge")
@@ -95,20 +96,18 @@ def test_a_served_flow_reaches_the_one_runner_of_its_process() -> None:
         assert arrived.fn.__globals__["repro"].RUNNER is repro.RUNNER
 
 
-def test_a_second_build_waits_and_each_builds_its_profile(
+def test_a_build_switches_the_profile_once_no_other_build_runs(
     miniature: Miniature, undisturbed: dict[str, bytes]
 ) -> None:
-    miniature.set("left", seconds=5.0)
-    first = miniature.start("flows.build", "--profile", "cpu")
-    miniature.wait_for("mini.left")
-    second = miniature.start("flows.build", "--profile", "demo")
-    said, _ = first.communicate(timeout=240)
-    assert first.returncode == 0, said
-    assert "params.yaml: profile cpu (was demo)" in said
-    told, _ = second.communicate(timeout=240)
-    assert second.returncode == 0, told
-    assert "another build runs" in told
-    assert "params.yaml: profile demo (was cpu)" in told
+    code, said = miniature.run("flows.build", "--profile", "cpu", "--stages", "left")
+    assert (code, "params.yaml: profile cpu (was demo)" in said) == (0, True), said
+    with repro.RUNNER.exclusive(miniature.root):
+        waiting = miniature.start("flows.build", "--profile", "demo")
+        assert waiting.stdout is not None
+        assert any("another build runs" in line for line in waiting.stdout)
+        assert selection(miniature.root).profile == "cpu", "changed under the build that runs"
+    said, _ = waiting.communicate(timeout=240)
+    assert (waiting.returncode, "params.yaml: profile demo (was cpu)" in said) == (0, True), said
     assert miniature.outputs() == undisturbed
 
     code, refused = miniature.run("flows.build", "--profile", "night")
