@@ -43,7 +43,7 @@ def _working(miniature: Miniature) -> Iterator[subprocess.Popen[str]]:
         miniature.wait_for("prefect worker start")
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.communicate(timeout=60)
 
 
