@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -58,6 +59,7 @@ def work(root: Path) -> NoReturn:
     # the worker itself would wait for its server for ever
     subprocess.Popen([sys.executable, "-m", "flows.worker", str(os.getpid())], cwd=root, env=os.environ | own)
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Prefect stops by it; in a shell's background it is ignored
     os.chdir(root)
     os.execve(sys.executable, [*command, "--limit", "1", "--name", f"{POOL}-{os.getpid()}"], os.environ | own)
 
