@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup repro test lint up down bench mediapipe clean-services
+.PHONY: setup repro test lint up work down bench mediapipe clean-services
 
 repro: $(INSTALLED)  ## Build every stage of every lane, then bring MLflow and the registry up to date
 	plumbline repro
@@ -19,6 +19,9 @@ lint: $(INSTALLED)  ## Style and types
 
 up: $(INSTALLED)  ## Prefect and MLflow UIs on loopback
 	plumbline up
+
+work: $(INSTALLED)  ## Carry out builds started in the Prefect UI or by its schedules
+	plumbline work
 
 down: $(INSTALLED)
 	plumbline down

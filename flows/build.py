@@ -1,7 +1,10 @@
-"""Build the pipeline as a Prefect flow: `python -m flows.build [--stages 'spine-*'] [--workers N]`.
+"""Build the pipeline as a Prefect flow: `python -m flows.build [--stages 'spine-*'] [--profile NAME]`.
 
 The files are those of `dvc repro`; the flow adds parallel branches, retries, a view and MLflow. Exit
-status: 0 all up to date, 1 a stage failed or could not be built, 130 or 143 stopped by a signal.
+status: 0 all up to date, 1 a stage failed or could not be built, 130 or 143 stopped by a signal. Where another
+build runs in the checkout, this one waits for it.
+
+With --profile params.yaml is switched first, as by `plumbline use NAME`, and stays so.
 
 With --serve the command waits for runs that are started in the UI or by --cron. Cancel a run in the UI, or
 end it and the command with Ctrl-C; on SIGTERM the command lets a run finish and takes no more.
@@ -17,7 +20,9 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
+from flows.profiles import assert_known
 from flows.server import prefect_api, wait_until_up
+from flows.worker import SERVED_BY
 from stages.core.errors import StageError
 from stages.core.params import project_root
 
@@ -27,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _end)
     try:
+        if arguments.profile:
+            assert_known(project_root(), arguments.profile)
         url = prefect_api(project_root(), temporary=not arguments.serve)
         return _serve(arguments) if arguments.serve else _build(url, arguments)
     except StageError as error:
@@ -39,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flows.build", description=__doc__)
     parser.add_argument("--stages", nargs="+", metavar="PATTERN", help="these and what they need")
+    parser.add_argument("--profile", metavar="NAME", help="switch to this profile; default is the active one")
     parser.add_argument("--workers", type=int, help="stages that run at once; default the number of cores")
     parser.add_argument(
         "--keep-going",
@@ -55,13 +63,14 @@ def _build(url: str, arguments: argparse.Namespace) -> int:
     from flows.pipeline import build  # imports Prefect and DVC while the server starts
 
     wait_until_up(url)
-    state = build(arguments.stages, arguments.workers, arguments.keep_going, return_state=True)
+    parameters = {k: getattr(arguments, k) for k in ("stages", "profile", "workers", "keep_going")}
+    state = build(**parameters, return_state=True)
     print(state.message)
     return 0 if state.is_completed() else 1
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from flows.pipeline import SERVED_BY, build
+    from flows.pipeline import build
 
     os.environ[SERVED_BY] = str(os.getpid())
     build.serve(
@@ -69,7 +78,11 @@ def _serve(arguments: argparse.Namespace) -> int:
         cron=arguments.cron,
         limit=1,
         global_limit=1,
-        parameters={"stages": arguments.stages or ["*"], "workers": arguments.workers},
+        parameters={
+            "stages": arguments.stages or ["*"],
+            "workers": arguments.workers,
+            "profile": arguments.profile,
+        },
     )
     return 0
 

@@ -68,6 +68,7 @@ def use(
 ) -> None:
     """Switch the profile and raw folders; those not named stay (with `demo`: return to phantoms)."""
     from flows.profiles import use as switch
+    from flows.repro import RUNNER
 
     folders = {
         "spine": spine,
@@ -77,7 +78,7 @@ def use(
         "pose": pose,
         "pose_videos": pose_videos,
     }
-    with errors_in_words():
+    with errors_in_words(), RUNNER.exclusive(project_root()):
         chosen = switch(project_root(), profile, folders)
     console.print(f"profile [bold]{chosen.profile}[/bold]")
     for name, folder in chosen.raw.items():
@@ -402,6 +403,15 @@ def up() -> None:
 
 
 @app.command()
+def work() -> None:
+    """Carry out builds that are started in the Prefect UI or by its schedules; needs `plumbline up`."""
+    from flows.worker import work as carry_out
+
+    with errors_in_words():
+        carry_out(project_root())
+
+
+@app.command()
 def down() -> None:
     """Stop what `up` started."""
     from flows import services
@@ -409,3 +419,7 @@ def down() -> None:
     with errors_in_words():
         for line in services.down(project_root()):
             console.print(line, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app()

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flows import quick_dvc
 from stages.core.errors import StageError
 
 
@@ -38,6 +39,8 @@ class Stage:
     stale: bool
     """whether DVC sees a change in its command, inputs, parameters or outputs"""
     meta: StageMeta
+    params: tuple[str, ...] = ()
+    """sections and values of params.yaml that it reads"""
 
 
 Graph = Mapping[str, Stage]
@@ -67,11 +70,19 @@ def read_graph(root: Path) -> dict[str, Stage]:
                     needs=tuple(map(_name, needs[stage])),
                     stale=stage.addressing in stale,
                     meta=metas[_name(stage)],
+                    params=_params(stage),
                 )
                 for stage in stages
             }
     except DvcException as error:
         raise StageError(f"DVC cannot read the pipeline in {root}: {error}") from error
+
+
+def _params(stage: Any) -> tuple[str, ...]:
+    from dvc.dependency import ParamsDependency
+
+    of_file = (dep.params for dep in stage.deps if isinstance(dep, ParamsDependency))
+    return tuple(name for names in of_file for name in names)
 
 
 def _name(stage: Any) -> str:
@@ -165,6 +176,7 @@ def heal(root: Path) -> list[str]:
 @contextmanager
 def _locked(root: Path) -> Iterator[Any]:
     """DVC's view of the checkout, with the repository lock held."""
+    quick_dvc.install()
     from dvc.repo import Repo, lock_repo
 
     with Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):

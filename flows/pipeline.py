@@ -9,31 +9,38 @@ that they name. What must be one object a process is therefore reached through i
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import re
 import subprocess
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-import yaml
 from prefect import allow_failure, flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import dag, publisher, repro
+from flows import artifacts, dag, links, publisher, repro
+from flows.gpu import alone
 from flows.processes import follow_parent
+from flows.profiles import assert_known, selection, switch
+from flows.progress import Display, training_epochs
 from flows.repro import StoppedError
+from flows.server import answers
+from flows.worker import SERVED_BY
 from stages.core.errors import StageError
 from stages.core.params import project_root
 
@@ -42,8 +49,8 @@ UP_TO_DATE = ("Ran", "Restored", "Unchanged")
 """Names of the final states of stages whose outputs are those of the current inputs."""
 NOT_READY, NOT_BEGUN = "NotReady", "Not begun"
 """A stage below one that failed, and one that `keep_going=False` kept from beginning."""
-SERVED_BY = "PLUMBLINE_SERVED_BY"
-"""Environment variable: number of the process that waits for runs (`flows.build --serve`) and starts them."""
+SERVER_PATIENCE = 20.0
+"""Seconds that a Prefect server may be away at the end of a build, for example because it is started anew."""
 TAIL = 12
 """Lines of a failed stage's output that go into the state's message."""
 
@@ -71,12 +78,14 @@ def _another_try() -> bool:
 
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
-def run_stage(stage: str, settled: bool, failed_above: Sequence[str]) -> State:
+def run_stage(stage: str, settled: bool, gpu: bool, epochs: int, failed_above: Sequence[str]) -> State:
     """Have DVC bring one stage up to date.
 
     Args:
         stage: its name in dvc.yaml.
         settled: whether DVC already said that neither the stage nor anything above it changed.
+        gpu: whether it needs the GPU for itself.
+        epochs: that it trains, 0 where that is not known: for the display of its progress.
         failed_above: stages whose failure leaves this one without inputs.
     Raises:
         StageError: the stage failed and may be tried again.
@@ -89,10 +98,15 @@ def run_stage(stage: str, settled: bool, failed_above: Sequence[str]) -> State:
     logger, started = get_run_logger(), time.monotonic()
     did, tail = "Ran", deque[str](maxlen=TAIL)
     try:
-        with repro.RUNNER.repro(project_root(), stage) as process:
+        with (
+            _gpu(gpu) as held,
+            repro.RUNNER.repro(project_root(), stage, held) as process,
+            Display(stage, f"progress-{artifacts.slug(stage)}", epochs) as display,
+        ):
             for line in map(str.rstrip, process.stdout or ()):
                 if line and not ADVICE.match(line):
                     logger.info(line)
+                    display.read(line)
                     tail.append(line)
                     did = outcome(stage, line) or did
     except StoppedError:
@@ -109,17 +123,22 @@ def run_stage(stage: str, settled: bool, failed_above: Sequence[str]) -> State:
     return Completed(name=did, message=f"{seconds:.1f} s")
 
 
+def _gpu(needed: bool) -> AbstractContextManager[tuple[int, ...]]:
+    return alone(lambda: repro.RUNNER.stopping, get_run_logger().info) if needed else nullcontext(())
+
+
 @task(name="publish", task_run_name="publish", cache_policy=NO_CACHE, persist_result=False)
 def publish(promote: bool) -> None:
     """Mirror what the stages recorded to MLflow; with `promote`, offer the lanes' candidates too."""
     logger = get_run_logger()
     publisher.publish(project_root(), promote, say=logger.info, warn=logger.warning)
+    publisher.link(project_root(), warn=logger.warning)
 
 
 def _run_name() -> str:
     """Name of a flow run in the UI: what is built, of which profile, on which commit."""
     root = project_root()
-    profile = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["profile"]
+    profile = flow_run.get_parameters().get("profile") or selection(root).profile
     describe = ["git", "-C", str(root), "describe", "--always", "--dirty=+changes"]
     commit = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     patterns = " ".join(flow_run.get_parameters().get("stages") or ["*"])
@@ -131,11 +150,20 @@ _THREADS: Any = ThreadPoolTaskRunner()
 
 
 @flow(name="build", flow_run_name=_run_name, task_runner=_THREADS, persist_result=False)
-def build(stages: list[str] | None = None, workers: int | None = None, keep_going: bool = True) -> State:
+def build(
+    stages: list[str] | None = None,
+    profile: str | None = None,
+    workers: int | None = None,
+    keep_going: bool = True,
+) -> State:
     """Bring stages and all that they need up to date, in parallel where the graph allows it.
+
+    Where another build runs in the checkout, this one waits for it.
 
     Args:
         stages: names or patterns such as `spine-*`; all stages if none is given.
+        profile: switch params.yaml to this one of its profiles first, as `plumbline use` does, and leave it so;
+            the active one if not given.
         workers: how many stages run at once, of those with `gpu: true` in their meta only one at a time;
             the number of cores if not given.
         keep_going: after a failure, go on with the stages that do not depend on it.
@@ -144,11 +172,19 @@ def build(stages: list[str] | None = None, workers: int | None = None, keep_goin
         follow_parent(int(server))
     root, logger = project_root(), get_run_logger()
     workers = workers or len(os.sched_getaffinity(0))
-    with repro.RUNNER.exclusive(root), publisher.Publisher(root, logger.warning) as news:
+    if profile:
+        assert_known(root, profile)
+    with (
+        repro.RUNNER.exclusive(root, patience=math.inf, say=logger.info),
+        publisher.Publisher(root, logger.warning) as news,
+    ):
         _heal(root)
+        for line in switch(root, profile) if profile else ():
+            logger.info(line)
         graph = dag.select(dag.read_graph(root), set(stages or ["*"]))
         try:
-            results = _run_all(graph, workers, keep_going, news)
+            epochs = training_epochs(root / "params.yaml", {n: s.params for n, s in graph.items() if s.stale})
+            results = _run_all(graph, epochs, workers, keep_going, news)
         except BaseException:
             repro.RUNNER.stop()
             raise
@@ -180,7 +216,11 @@ class Result:
 
 
 def _run_all(
-    graph: dag.Graph, workers: int, keep_going: bool, news: publisher.Publisher
+    graph: dag.Graph,
+    epochs: Mapping[str, int],
+    workers: int,
+    keep_going: bool,
+    news: publisher.Publisher,
 ) -> dict[str, Result]:
     """Submit each stage as soon as it may run, and those below a failure too: they say what they miss."""
     settled = dag.unchanged(graph)
@@ -197,6 +237,8 @@ def _run_all(
         futures[name] = stage_task.submit(
             stage=name,
             settled=name in settled,
+            gpu=graph[name].meta.gpu,
+            epochs=epochs.get(name, 0),
             failed_above=sorted(lost[name]),
             wait_for=[allow_failure(futures[need]) for need in graph[name].needs],
             return_state=False,
@@ -225,11 +267,9 @@ def _run_all(
 
 
 def _conclude(graph: dag.Graph, results: Mapping[str, Result]) -> State:
-    """Table of all stages, MLflow and registry, and the state of the whole build."""
+    """MLflow and registry, what the UI shows of the build, and the state of the whole."""
     states = {name: results[name].outcome if name in results else NOT_BEGUN for name in graph}
     seconds = {name: round(result.seconds, 1) for name, result in results.items()}
-    rows = [{"stage": n, "outcome": state, "seconds": seconds.get(n, "")} for n, state in states.items()]
-    create_table_artifact(key="stages", table=rows, description="What DVC did with each stage")
     count = Counter(states.values())
     order = [*UP_TO_DATE, *sorted(count.keys() - set(UP_TO_DATE))]
     summary = f"{len(graph)} stage{'s'[: len(graph) > 1]}: " + ", ".join(
@@ -237,15 +277,30 @@ def _conclude(graph: dag.Graph, results: Mapping[str, Result]) -> State:
     )
     failed = [name for name, result in results.items() if result.failed]
     good = count.keys() <= set(UP_TO_DATE)
-    root = project_root()
+    root, strict = project_root(), False
+    if not answers(str(PREFECT_API_URL.value()), SERVER_PATIENCE):
+        _leave_without_server(root, summary, good)
     if publisher.wanted() and publisher.due(root, changed=bool(count["Ran"] or count["Restored"])):
         needed = {need for stage in graph.values() for need in stage.needs}
         ends = [allow_failure(results[name].future) for name in results.keys() - needed]
         published = publish.submit(promote=good, wait_for=ends, return_state=False)
         published.wait()
-        if published.state.is_failed():
-            return Failed(message=f"{summary}; MLflow was not brought up to date (MLFLOW_STRICT=1)")
-        publisher.note(root)
+        strict = published.state.is_failed()
+        if not strict:
+            publisher.note(root)
+    artifacts.show(root, states, seconds, links.read(root), links.ui_url(root))
+    if strict:
+        return Failed(message=f"{summary}; MLflow was not brought up to date (MLFLOW_STRICT=1)")
     if not good:
         return Failed(message=f"{summary}; failed: {', '.join(failed) or 'none'}")
     return Completed(message=summary)
+
+
+def _leave_without_server(root: Path, summary: str, good: bool) -> NoReturn:
+    """End the process of a build whose Prefect server has gone: Prefect would go on asking it for minutes."""
+    warn = get_run_logger().warning
+    if publisher.wanted():
+        publisher.publish(root, promote=good, say=print, warn=warn)
+    print(f"{summary}; Prefect's server is gone and was not told", flush=True)
+    sys.stderr.flush()
+    os._exit(0 if good else 1)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
 from ruamel.yaml import YAML
 
 from flows.lanes import LANES
@@ -31,12 +33,11 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
     Raises:
         StageError: for an unknown profile, or naming every folder that does not exist.
     """
-    yaml = YAML()
-    yaml.width = 4096
+    parser = YAML()
+    parser.width = 4096
     file = root / "params.yaml"
-    tree = yaml.load(file.read_text(encoding="utf-8"))
-    if profile not in tree["profiles"]:
-        raise StageError(f"no profile '{profile}' in params.yaml; there are {', '.join(tree['profiles'])}")
+    tree = parser.load(file.read_text(encoding="utf-8"))
+    _assert_known(profile, tree)
     missing = [f"{n}: {d}" for n, d in folders.items() if d not in (None, "phantom") and not Path(d).is_dir()]
     if missing:
         raise StageError("these raw folders do not exist:\n  " + "\n  ".join(missing))
@@ -49,9 +50,50 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
             tree["raw"][name] = _as_dependency(root, Path(chosen))
     partial = file.with_suffix(".yaml.partial")
     with partial.open("w", encoding="utf-8") as stream:
-        yaml.dump(tree, stream)
+        parser.dump(tree, stream)
     partial.replace(file)
     return Selection(profile, {name: str(tree["raw"][name]) for name in _raw_folders()})
+
+
+def switch(root: Path, profile: str) -> list[str]:
+    """`use` without folders, for a build that is asked for a profile; leaves params.yaml as it is if it fits.
+
+    Returns:
+        A line for each thing that changed.
+    Raises:
+        StageError: for an unknown profile.
+    """
+    before = selection(root)
+    if before.profile == profile:
+        return []
+    after = use(root, profile, {})
+    folders = {name: folder for name, folder in after.raw.items() if folder != before.raw.get(name)}
+    return [
+        f"params.yaml: profile {after.profile} (was {before.profile})",
+        *(
+            f"params.yaml: raw.{name} {folder} (was {before.raw.get(name)})"
+            for name, folder in folders.items()
+        ),
+    ]
+
+
+def assert_known(root: Path, profile: str) -> None:
+    """Refuse a profile that params.yaml does not have.
+
+    Raises:
+        StageError: naming those that it has.
+    """
+    _assert_known(profile, _read(root))
+
+
+def _read(root: Path) -> dict[str, Any]:
+    text = (root / "params.yaml").read_text(encoding="utf-8")
+    return dict(yaml.load(text, Loader=yaml.CSafeLoader))
+
+
+def _assert_known(profile: str, tree: Mapping[str, Any]) -> None:
+    if profile not in tree["profiles"]:
+        raise StageError(f"no profile '{profile}' in params.yaml; there are {', '.join(tree['profiles'])}")
 
 
 def _raw_folders() -> dict[str, str]:
@@ -61,7 +103,7 @@ def _raw_folders() -> dict[str, str]:
 
 def selection(root: Path) -> Selection:
     """What params.yaml says now."""
-    tree = YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8"))
+    tree = _read(root)
     return Selection(tree["profile"], dict(tree["raw"]))
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from flows import links
 from stages.core.stage import STATE
 
 Say = Callable[[str], None]
@@ -32,6 +33,14 @@ def publish(root: Path, promote: bool, say: Say, warn: Say) -> None:
         if os.environ.get("MLFLOW_STRICT") == "1":
             raise
         warn(f"MLflow was not brought up to date ({type(error).__name__}: {error})")
+
+
+def link(root: Path, warn: Say) -> None:
+    """Note which run belongs to which key, for the links in Prefect's UI. A failure is a warning."""
+    try:
+        links.refresh(root)
+    except Exception as error:
+        warn(f"MLflow's runs could not be linked ({type(error).__name__}: {error})")
 
 
 def due(root: Path, changed: bool) -> bool:

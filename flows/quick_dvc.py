@@ -10,6 +10,7 @@ the same, byte for byte, and `dvc` itself may be used beside it at any time.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -29,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(dvc(list(sys.argv[1:] if argv is None else argv)))
 
 
+@functools.cache
 def install() -> None:
-    """Put both short cuts into the DVC of this process."""
+    """Put both short cuts into the DVC of this process; once is enough."""
     from dvc.dependency import param
     from dvc.dvcfile import Lockfile
 

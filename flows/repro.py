@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -35,6 +35,12 @@ GRACE = 10.0
 """Seconds that DVC has for ending once its stage's command is gone, and a command after SIGTERM."""
 
 TICK = 0.1
+
+BUILD_LOCK = STATE / "build.lock"
+"""Held by a build, and by its children for the moment that they need to end after it was killed."""
+
+SAY_AFTER = 1.0
+"""Seconds after which a build that waits for another one says so."""
 
 
 def environment() -> dict[str, str]:
@@ -60,17 +66,23 @@ class Runner:
         self.stopping = False
 
     @contextmanager
-    def exclusive(self, root: Path) -> Iterator[None]:
+    def exclusive(
+        self, root: Path, patience: float | None = None, say: Callable[[str], None] | None = None
+    ) -> Iterator[None]:
         """Hold the checkout for one build. The lock passes on to the children: those of a killed build
         hold it for the moment that they need to end, and the next build waits for that.
 
+        Args:
+            root: the checkout.
+            patience: seconds to wait for another build; default what the children of a killed one need.
+            say: told once if there is another build to wait for.
         Raises:
             StageError: another build runs.
         """
-        path = root / STATE / "build.lock"
+        path = root / BUILD_LOCK
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
-            _wait_for(file.fileno(), root)
+            _wait_for(file.fileno(), root, 2 * GRACE if patience is None else patience, say)
             self._build_lock, self.stopping = file.fileno(), False
             try:
                 yield
@@ -78,8 +90,16 @@ class Runner:
                 self._build_lock = None
 
     @contextmanager
-    def repro(self, root: Path, stage: str) -> Iterator[subprocess.Popen[str]]:
-        """A child process that brings `stage` up to date; its stdout carries all output, line by line."""
+    def repro(
+        self, root: Path, stage: str, inherited: tuple[int, ...] = ()
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A child process that brings `stage` up to date; its stdout carries all output, line by line.
+
+        Args:
+            root: the checkout.
+            stage: its name in dvc.yaml.
+            inherited: file descriptors that the child keeps open for as long as it lives.
+        """
         command = [sys.executable, "-u", "-m", "flows.repro", stage, str(os.getpid())]
         with self._guard:
             if self.stopping:
@@ -93,7 +113,7 @@ class Runner:
                 stdin=subprocess.DEVNULL,
                 text=True,
                 errors="replace",
-                pass_fds=() if self._build_lock is None else (self._build_lock,),
+                pass_fds=inherited if self._build_lock is None else (*inherited, self._build_lock),
             )
             self._running.add(process)
         try:
@@ -127,15 +147,19 @@ class Runner:
 RUNNER = Runner()
 
 
-def _wait_for(lock: int, root: Path) -> None:
-    deadline = time.monotonic() + 2 * GRACE
+def _wait_for(lock: int, root: Path, patience: float, say: Callable[[str], None] | None) -> None:
+    started = time.monotonic()
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - started
+            if waited > patience:
                 raise StageError(f"another build runs in {root}: wait for it, or stop it") from None
+            if say is not None and waited > SAY_AFTER:
+                say(f"another build runs in {root}: this one waits until it is done")
+                say = None
             time.sleep(TICK)
 
 

@@ -94,6 +94,15 @@ def wait_until_up(url: str, seconds: float = STARTUP_SECONDS) -> None:
             time.sleep(0.2)
 
 
+def answers(url: str, seconds: float) -> bool:
+    """Whether a server answers within `seconds`, for one that may be starting anew."""
+    try:
+        wait_until_up(url, seconds)
+    except StageError:
+        return False
+    return True
+
+
 def main(listener: int, parent: int) -> None:
     """In the child: serve Prefect's API, without its UI, on a socket that listens already."""
     follow_parent(parent)

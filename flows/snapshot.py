@@ -66,6 +66,11 @@ COURSES = {
 """ending of a metric mre_raw_px...@K -> what it is called"""
 
 
+def has_results(root: Path) -> bool:
+    """Whether any lane has been evaluated."""
+    return any((root / "reports" / lane / "evaluate.json").is_file() for lane in LANES)
+
+
 def snapshot(root: Path) -> str:
     """Markdown tables: every evaluated lane's model with each floor paired with it, and what clicks are worth."""
     rows = [row for lane in LANES for row in _rows(root, lane)]

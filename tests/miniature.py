@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,8 +98,15 @@ class Miniature:
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        for patience in (0.5, 1.0, 2.0, None):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or patience is None:  # its database is busy for a moment
+                    raise
+                time.sleep(patience)
+        raise AssertionError("unreachable")
 
     def set(self, section: str, **values: Any) -> None:
         """Edit params.yaml."""

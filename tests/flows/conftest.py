@@ -33,7 +33,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh checkout of the miniature, committed, with nothing built."""
     root = tmp_path_factory.mktemp("miniature") / "checkout"
     shutil.copytree(HERE / "miniature", root, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (".gitignore", ".dvcignore"):
+    for name in (".gitignore", ".dvcignore", "prefect.yaml"):
         shutil.copy(SOURCES / name, root / name)
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "-C", str(root)]
     subprocess.run([*git, "init", "--quiet"], check=True)

@@ -11,6 +11,7 @@ import cloudpickle
 import pytest
 
 from flows import publishing, repro
+from flows.profiles import selection
 from tests.miniature import Miniature
 
 ALL = ("source", "left", "right", "merge")
@@ -39,7 +40,7 @@ def test_outcomes_of_failure_repair_flip_and_flip_back(
     expected = {"source": "Unchanged", "left": "Ran", "right": "Unchanged", "merge": "Ran"}
     assert miniature.build() == ("COMPLETED: 4 stages: 2 Ran, 2 Unchanged", expected)
     assert miniature.outputs() == undisturbed
-    (table,) = miniature.artifacts()
+    (table,) = (entry for entry in miniature.artifacts() if entry["type"] == "table")
     assert table["key"] == "stages"
     assert {row["stage"]: row["outcome"] for row in json.loads(table["data"])} == expected
 
@@ -93,3 +94,29 @@ def test_a_served_flow_reaches_the_one_runner_of_its_process() -> None:
     for shipped in (build, run_stage):
         arrived = cloudpickle.loads(cloudpickle.dumps(shipped))
         assert arrived.fn.__globals__["repro"].RUNNER is repro.RUNNER
+
+
+def test_a_build_switches_the_profile_once_no_other_build_runs(
+    miniature: Miniature, undisturbed: dict[str, bytes]
+) -> None:
+    code, said = miniature.run("flows.build", "--profile", "cpu", "--stages", "left")
+    assert (code, "params.yaml: profile cpu (was demo)" in said) == (0, True), said
+    with repro.RUNNER.exclusive(miniature.root):
+        waiting = miniature.start("flows.build", "--profile", "demo")
+        assert waiting.stdout is not None
+        assert any("another build runs" in line for line in waiting.stdout)
+        assert selection(miniature.root).profile == "cpu", "changed under the build that runs"
+    said, _ = waiting.communicate(timeout=240)
+    assert (waiting.returncode, "params.yaml: profile demo (was cpu)" in said) == (0, True), said
+    assert miniature.outputs() == undisturbed
+
+    code, refused = miniature.run("flows.build", "--profile", "night")
+    assert (code, "no profile 'night' in params.yaml; there are" in refused) == (1, True), refused
+
+
+def test_progress_of_a_long_stage_is_shown(miniature: Miniature) -> None:
+    miniature.set("left", seconds=3.0)
+    assert miniature.build()[0].startswith("COMPLETED")
+    shown = {entry["key"]: entry for entry in miniature.artifacts()}
+    assert "lines" in shown["progress-left"]["description"]
+    assert 0.0 < float(shown["progress-left"]["data"]) <= 100.0

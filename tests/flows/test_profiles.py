@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.profiles import selection, use
+from flows.profiles import assert_known, selection, switch, use
 from stages.core.errors import StageError
 
 
@@ -53,4 +53,24 @@ def test_every_missing_folder_is_named_and_nothing_changes(project: Path) -> Non
     assert "nothing" in str(error.value)
     with pytest.raises(StageError, match="'night'"):
         use(project, "night", {})
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_a_build_switches_as_the_command_does_and_says_what_changed(project: Path) -> None:
+    use(project, "cpu", {"spine": str(project / "films")})
+    assert switch(project, "cpu") == []
+    assert switch(project, "full") == ["params.yaml: profile full (was cpu)"]
+    assert selection(project).raw["spine"] == "films", "a folder of films is kept"
+    said = switch(project, "demo")
+    assert said == [
+        "params.yaml: profile demo (was full)",
+        "params.yaml: raw.spine data/raw/spine-phantom (was films)",
+    ]
+
+
+def test_an_unknown_profile_is_refused_with_those_that_exist(project: Path) -> None:
+    before = (project / "params.yaml").read_bytes()
+    for refuse in (assert_known, switch):
+        with pytest.raises(StageError, match="no profile 'night'.*demo, cpu, full"):
+            refuse(project, "night")
     assert (project / "params.yaml").read_bytes() == before
