@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.timing import times_in_turn
+from stages.core.model.card import InputSize
 from stages.core.model.codecs import GaussianHeatmap
 from stages.core.model.inputs import as_input
 from stages.spine import reference
@@ -33,7 +34,7 @@ from stages.spine.correcting import inference as correcting
 from stages.spine.correcting.architecture import Architecture as CorrectorArchitecture
 from stages.spine.correcting.network import DeepLabCorrector
 from stages.spine.looping.loop import Loop, LoopRule
-from stages.spine.refining.architecture import Architecture, InputSize
+from stages.spine.refining.architecture import Architecture
 from stages.spine.refining.heads import KeyBotHead
 from stages.spine.refining.hints import Hints
 from stages.spine.refining.inference import Refiner, for_prediction

@@ -10,12 +10,13 @@ the same, byte for byte, and `dvc` itself may be used beside it at any time.
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from stages.core.identity import remember_params_files
 
 _LOCK_HEAD = "schema: '2.0'\nstages:\n"
 
@@ -40,25 +41,8 @@ def install() -> None:
             stock_dump(self, stages, **options)
 
     Lockfile.dump_stages = dump_stages
-    param.load_path = _Parsed(param.load_path)
+    remember_params_files()
     param.dpath = _DirectPaths(param.dpath)
-
-
-class _Parsed:
-    """DVC's reader of parameter files, which remembers what it read from files of this disk."""
-
-    def __init__(self, load_path: Any) -> None:
-        self._load_path = load_path
-        self._known: dict[tuple[str, int, int], Any] = {}
-
-    def __call__(self, path: str, fs: Any, **options: Any) -> Any:
-        if getattr(fs, "protocol", None) != "local" or options or not os.path.isfile(path):
-            return self._load_path(path, fs, **options)
-        state = os.stat(path)
-        key = (path, state.st_mtime_ns, state.st_size)
-        if key not in self._known:
-            self._known = {key: self._load_path(path, fs)}
-        return copy.deepcopy(self._known[key])
 
 
 class _DirectPaths:

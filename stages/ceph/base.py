@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stages.ceph.locating.settings import InputSize, LocatorSettings, require_known_losses
+from stages.ceph.locating.settings import LocatorSettings, require_known_losses
 from stages.core.data.labels import LabelledFilms
 from stages.core.data.split import read_split, split_digest
+from stages.core.model.card import InputSize
 from stages.core.params import StageParams
 from stages.core.stage import Observer, stage_main
 from stages.core.train.plan import Plan

@@ -6,6 +6,8 @@ registry version to exactly the inputs that made them. Uses two private names of
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +29,7 @@ class StageIdentity:
 class StageInputs:
     """The inputs of a stage as they lie on disk, whenever asked.
 
-    The first look costs about 0.5 s, since it reads the graph; later ones hash only what changed. Safe while
-    DVC runs the stage.
+    The first look reads the graph; later ones hash only what changed. Safe while DVC runs the stage.
     """
 
     def __init__(self, root: Path, stage: str) -> None:
@@ -42,14 +43,19 @@ class StageInputs:
         Raises:
             StageError: naming the inputs that are missing.
         """
+        from dvc.dvcfile import ProjectFile
         from dvc.repo import Repo
         from dvc.stage.cache import _get_stage_hash
+
+        remember_params_files()
 
         # parameters stand in commands and paths too
         graph = b"".join((self._root / name).read_bytes() for name in ("dvc.yaml", "params.yaml"))
         if graph != self._graph:
             with Repo(str(self._root)) as repo:
-                self._loaded, self._graph = repo.stage.load_one("dvc.yaml", self._stage), graph
+                project = ProjectFile(repo, str(self._root / "dvc.yaml"))
+                project.lockfile_contents = {}  # what was is of no interest, and takes long to parse
+                self._loaded, self._graph = project.stages[self._stage], graph
         with self._loaded.repo:
             missing = [d.def_path for d in self._loaded.deps if not d.exists]
             if missing:
@@ -87,3 +93,28 @@ def locked_identity(entry: Mapping[str, Any]) -> StageIdentity:
         deps={d["path"]: d["md5"] for d in entry.get("deps", [])},
         outs=tuple(cache["outs"]),
     )
+
+
+def remember_params_files() -> None:
+    """Have the DVC of this process parse a parameter file once as long as it does not change, not once a stage."""
+    from dvc.dependency import param
+
+    if not isinstance(param.load_path, _Parsed):
+        param.load_path = _Parsed(param.load_path)
+
+
+class _Parsed:
+    """DVC's reader of parameter files, which remembers what it read from files of this disk."""
+
+    def __init__(self, load_path: Any) -> None:
+        self._load_path = load_path
+        self._known: dict[tuple[str, int, int], Any] = {}
+
+    def __call__(self, path: str, fs: Any, **options: Any) -> Any:
+        if getattr(fs, "protocol", None) != "local" or options or not os.path.isfile(path):
+            return self._load_path(path, fs, **options)
+        state = os.stat(path)
+        key = (path, state.st_mtime_ns, state.st_size)
+        if key not in self._known:
+            self._known = {key: self._load_path(path, fs)}
+        return copy.deepcopy(self._known[key])

@@ -57,6 +57,13 @@ def lookup(tree: dict[str, Any], dotted: str) -> Any:
     return node
 
 
+def parse_params(file: Path) -> dict[str, Any]:
+    """The content of params.yaml, by libyaml where PyYAML has it: ten times as fast as the parser in Python."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    tree: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
+    return tree
+
+
 def load_params(
     model: type[Model], file: Path | None = None, profile: str | None = None, item: str | None = None
 ) -> Model:
@@ -71,7 +78,7 @@ def load_params(
         StageError: naming every unknown, missing or wrong key at once.
     """
     file = file or project_root() / "params.yaml"
-    tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    tree = parse_params(file)
     profile = profile or tree["profile"]
     if profile not in tree["profiles"]:
         raise StageError(f"{file.name}: profile '{profile}' is not one of {', '.join(tree['profiles'])}")

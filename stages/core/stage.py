@@ -22,12 +22,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.core.errors import StageError
 from stages.core.identity import StageIdentity, StageInputs
 from stages.core.lifeline import end_with_dvc
-from stages.core.params import StageParams, load_params, project_root
+from stages.core.params import StageParams, load_params, parse_params, project_root
 
 STATE = Path(".plumbline")
 """Folder at the root of a checkout for everything that is neither tracked nor an output."""
@@ -246,7 +244,7 @@ def _environment(root: Path) -> dict[str, Any]:
 
     torch = sys.modules.get("torch")
     return {
-        "profile": yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["profile"],
+        "profile": parse_params(root / "params.yaml")["profile"],
         "host": platform.node(),
         "python": platform.python_version(),
         "torch": getattr(torch, "__version__", None),

@@ -215,9 +215,16 @@ def evaluate_folder(model: Path, data: Path, scratch: Path, threads: int) -> dic
         n_frames (label frames judged), n_samples (frames times cameras), every measure of the refiner and,
         with `_input` at the end, of the estimate that it was given; seconds_per_frame, `quarantined`, and
         where the model comes from.
+    Raises:
+        StageError: the card lacks what the simulated estimator needs.
     """
     refiner = Refiner.load(model, threads)
     inherited = refiner.card.params
+    if lacking := sorted({"acclaim_rate", "estimator", "frame_step", "max_gap"} - inherited.keys()):
+        raise StageError(
+            f"the card of {model} does not say how its training data was made ({', '.join(lacking)}): "
+            "it was written by another version of pose-train; train the model again"
+        )
     settings = Settings(
         sources=KINDS,
         acclaim_rate=inherited["acclaim_rate"],

@@ -11,15 +11,13 @@ from pydantic import Field, model_validator
 from stages.core.data import geometry
 from stages.core.data.labels import LabelledFilms
 from stages.core.data.schema import LandmarkSchema
-from stages.core.data.split import read_split, split_digest
-from stages.core.model.card import InputSize, ModelCard, save_model
 from stages.core.params import StageParams
 from stages.core.stage import Observer, stage_main
 from stages.core.train.augment import Augmentation, Warps
 from stages.core.train.plan import Plan
 from stages.spine.checking.architecture import Architecture, Threshold
 from stages.spine.checking.threshold import limits_raw
-from stages.spine.error_set import ErrorSet
+from stages.spine.error_set import ErrorSet, save_learned
 from stages.spine.schema import SCHEMA
 
 if TYPE_CHECKING:
@@ -59,28 +57,10 @@ def run(
     data = LabelledFilms.open(films, split, audit)
     examples = ErrorSet.open(errors, data)
     network, fitted = train_detector(data, SCHEMA, examples, params, observe)
-    size = params.network.size or data.films.model_size
-    card = ModelCard(
-        lane=SCHEMA.lane,
-        dataset=data.films.info.name,
-        architecture=f"spine-detector-{params.network.form}",
-        key=observe.key,
-        params=params.model_dump(mode="json"),
-        input=InputSize(height=size[0], width=size[1]),
-        schema=SCHEMA.names,
-        n_train=len(set(examples.hold_out(params.seed)[0].rows)),
-        split_sha256=split_digest(read_split(split)),
-    )
-    save_model(output, network, card)
-    best = observe.history[fitted.best_epoch]
-    return {
-        "n_examples": len(examples),
-        "n_films": len(set(examples.rows)),
-        "n_parameters": sum(p.numel() for p in network.parameters()),
-        "best_epoch": fitted.best_epoch,
-        "epochs": fitted.epochs,
-        **{name: value for name, value in best.items() if name.startswith("val_")},
-    }
+    return save_learned(
+        output, network, fitted, f"spine-detector-{params.network.form}", params.network.size or data.films.model_size,
+        params.model_dump(mode="json"), data, examples, split, observe,
+    )  # fmt: skip
 
 
 def train_detector(

@@ -32,7 +32,6 @@ def run(
     params: Params, films: Path, audit: Path, split: Path, pairs: Path, output: Path, observe: Observer
 ) -> dict[str, float]:
     """Train on the role train, choose the epoch on val, and write the model folder."""
-    from stages.core.model.card import InputSize as CardInput
     from stages.core.model.card import ModelCard, save_model
     from stages.core.model.inputs import n_parameters
     from stages.core.train import distributed
@@ -48,7 +47,7 @@ def run(
         architecture=f"refiner-{params.network.form}",
         key=observe.key,
         params=params.model_dump(mode="json"),
-        input=CardInput(height=params.input.height, width=params.input.width),
+        input=params.input,
         schema=SCHEMA.names,
         n_train=len(data.trainable()),
         split_sha256=split_digest(read_split(split)),

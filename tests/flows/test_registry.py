@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -19,6 +20,7 @@ from flows import publishing, registry
 from flows.lanes import Lane
 from flows.registry import commands
 from flows.registry.log import LOG, Event, Registered, append, event, fold, locked, read_log
+from flows.serving.source import LogSource, MlflowSource
 from stages.core import tracking
 from stages.core.errors import StageError
 from stages.core.model.card import folder_digest
@@ -538,3 +540,27 @@ def test_the_log_reads_back_as_it_was_written(
     for entry in written:
         append(root, entry)
     assert read_log(root) == written
+
+
+def test_a_service_in_another_checkout_follows_the_shared_mlflow(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(checkout, "a", 4.0)
+    promote(checkout)
+    build(checkout, "b", 3.0)
+    promote(checkout)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{checkout.root / 'mlflow.db'}")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    source = MlflowSource(elsewhere, "toy", "toy-phantom")
+    champion, previous = source.resolve("champion"), source.resolve("previous")
+    assert champion is not None
+    assert previous is not None
+    assert (champion.version, champion.key[0], previous.version) == (2, "b", 1)
+    assert champion == LogSource(checkout.root, "toy", "toy-phantom").resolve("champion")
+    assert (source.folder(champion) / "weights.pt").read_text() == "b"
+    assert source.resolve("nobody") is None
+    with pytest.raises(StageError, match="came damaged out of MLflow"):
+        source.folder(dataclasses.replace(champion, model_sha256="0" * 64))
+    with pytest.raises(StageError, match="unknown-phantom"):
+        MlflowSource(elsewhere, "toy", "unknown-phantom").resolve("champion")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,15 @@ def test_a_folder_is_judged_with_what_could_not_be_used_listed(lane: Lane, tmp_p
     again = evaluate_folder(lane.model, lane.raw, tmp_path / "b", 1)
     assert again["sim_mean_abs_dz_cm"] == found["sim_mean_abs_dz_cm"]
     json.dumps(found)
+
+
+def test_a_model_that_does_not_say_how_it_was_made_is_refused_in_words(lane: Lane, tmp_path: Path) -> None:
+    shutil.copytree(lane.model, tmp_path / "model")
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    del card["params"]["acclaim_rate"], card["params"]["estimator"]
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card))
+    with pytest.raises(StageError, match=r"\(acclaim_rate, estimator\): .*train the model again"):
+        evaluate_folder(tmp_path / "model", lane.raw, tmp_path / "scratch", 1)
 
 
 @pytest.mark.realdata

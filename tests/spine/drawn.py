@@ -16,9 +16,9 @@ from stages.core.data.films import film_schema
 from stages.core.data.labels import LabelledFilms
 from stages.core.data.schema import LandmarkSchema
 from stages.core.data.split import write_split
+from stages.core.model.card import InputSize
 from stages.core.params import load_params
 from stages.spine import refiner
-from stages.spine.refining.architecture import InputSize
 
 STORED = (64, 32)
 ROLES = ("train", "train", "train", "train", "val", "gate", "test", "test")

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.core.errors import StageError
+from stages.core.model.card import InputSize
 from stages.core.model.codecs import GaussianHeatmap
 from stages.core.model.inputs import n_parameters
 from stages.spine import reference
@@ -20,7 +21,7 @@ from stages.spine.correcting.inference import TrainedCorrector
 from stages.spine.correcting.network import DeepLabCorrector
 from stages.spine.looping.loop import Loop, LoopRule
 from stages.spine.refining import keybot_parts
-from stages.spine.refining.architecture import Architecture, InputSize
+from stages.spine.refining.architecture import Architecture
 from stages.spine.refining.heads import KeyBotHead
 from stages.spine.refining.hints import Hints
 from stages.spine.refining.inference import Refiner, for_prediction

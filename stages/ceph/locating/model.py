@@ -19,7 +19,7 @@ from stages.ceph.schema import CEPH
 from stages.core.data import geometry
 from stages.core.errors import StageError
 from stages.core.evaluate.errors import radial_errors
-from stages.core.model.card import InputSize, ModelCard, load_card, load_weights, save_model
+from stages.core.model.card import ModelCard, load_card, load_weights, save_model
 
 ARCHITECTURE = "landmark-maps"
 NETWORK, EXPECTED = "network", "expected"
@@ -192,7 +192,7 @@ def save_trained(
         architecture=ARCHITECTURE,
         key=key,
         params=params | {"stored_size": list(stored_size)},
-        input=InputSize(height=settings.input.height, width=settings.input.width),
+        input=settings.input,
         schema=CEPH.names,
         n_train=n_train,
         split_sha256=split_sha256,

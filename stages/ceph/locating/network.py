@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from stages.ceph.locating.settings import Network
 from stages.core.data import geometry
 from stages.core.errors import StageError
 from stages.core.model import imagenet
+from stages.core.model.backbone import build_backbone
 
 
 class LandmarkNetwork(nn.Module):
@@ -60,12 +60,7 @@ class EfficientUNet(LandmarkNetwork):
 
     def __init__(self, built: Network, n_points: int) -> None:
         super().__init__()
-        try:
-            self.backbone = timm.create_model(
-                built.backbone, pretrained=False, features_only=True, in_chans=1
-            )
-        except RuntimeError as error:
-            raise StageError(f"timm cannot build the backbone '{built.backbone}': {error}") from None
+        self.backbone = build_backbone(built.backbone, features_only=True, in_chans=1)
         info: Any = self.backbone.feature_info
         strides = list(info.reduction())
         self._used = [i for i, s in enumerate(strides) if s >= built.stride]

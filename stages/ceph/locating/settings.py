@@ -6,25 +6,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stages.core.data import geometry
 from stages.core.errors import StageError
+from stages.core.model.card import InputSize
 from stages.core.train.augment import Augmentation
 from stages.core.train.plan import Plan
 
 LOSSES = {"softmax": ("cross_entropy", "l1_cells"), "gaussian": ("mse",)}
 """What a phase of training may weigh, by kind of the network's maps."""
-
-
-class InputSize(BaseModel):
-    """Size of the films that a network reads, in px; stored films are resized to it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    height: int = Field(ge=32)
-    width: int = Field(ge=32)
-
-    @property
-    def size(self) -> geometry.Size:
-        return self.height, self.width
 
 
 class Network(BaseModel):

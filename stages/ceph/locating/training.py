@@ -85,8 +85,6 @@ def fit(
     counts = np.where(np.isfinite(points).all(-1), weight, 0.0)
 
     device = runtime.prepare(device_name, threads, seed)
-    # Deterministic mode also clears all fresh memory, a quarter of a step's time; nothing here reads it unset.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     network = build_network(settings.network, CEPH.n_points, size)
     if start is None:
         start_weights(network, settings.network)

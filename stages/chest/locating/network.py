@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from stages.chest.locating.settings import Network
 from stages.core.errors import StageError
+from stages.core.model.backbone import build_backbone
 from stages.core.model.decoders import FlatDecoder, MixerBlock
 
 
@@ -21,12 +21,7 @@ class Locator(nn.Module):
 
     def __init__(self, built: Network, n_points: int, side: int) -> None:
         super().__init__()
-        try:
-            self.backbone = timm.create_model(
-                built.backbone, pretrained=False, features_only=True, in_chans=1
-            )
-        except RuntimeError as error:
-            raise StageError(f"timm cannot build the backbone '{built.backbone}': {error}") from None
+        self.backbone = build_backbone(built.backbone, features_only=True, in_chans=1)
         info: Any = self.backbone.feature_info
         strides = list(info.reduction())
         if built.stride not in strides:

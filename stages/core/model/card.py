@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from stages.core.data import geometry
 from stages.core.errors import StageError
 
 if TYPE_CHECKING:
@@ -29,11 +30,15 @@ CARD = "card.json"
 
 
 class InputSize(BaseModel):
-    """Size of the film that the network reads, in model px."""
+    """Size of the film that a network reads, in px of it; stored films are resized to it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     height: int = Field(gt=0)
     width: int = Field(gt=0)
+
+    @property
+    def size(self) -> geometry.Size:
+        return self.height, self.width
 
 
 class ModelCard(BaseModel):

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from stages.core.data import geometry
-from stages.spine.refining.architecture import InputSize
+from stages.core.model.card import InputSize
 
 
 class Architecture(BaseModel):

@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from stages.core.data.schema import LandmarkSchema
 from stages.core.errors import StageError
+from stages.core.model.backbone import build_backbone
 from stages.core.model.codecs import GaussianHeatmap
 from stages.spine.checking.architecture import Architecture
 from stages.spine.schema import CORNERS
@@ -57,7 +57,7 @@ class WindowDetector(nn.Module):
         width = run * len(CORNERS)
         starts = torch.arange(n_vertebrae - run + 1) * len(CORNERS)
         self.register_buffer("members", starts[:, None] + torch.arange(width), persistent=False)
-        self.classifier = _timm(
+        self.classifier = build_backbone(
             architecture.backbone, in_chans=architecture.film_channels + width, num_classes=width
         )
 
@@ -96,7 +96,7 @@ class GlobalDetector(nn.Module):
         self.architecture = architecture
         self.size = architecture.input.size
         channels = architecture.film_channels + schema.n_points
-        self.backbone = _timm(architecture.backbone, in_chans=channels, features_only=True)
+        self.backbone = build_backbone(architecture.backbone, in_chans=channels, features_only=True)
         info: Any = self.backbone.feature_info
         strides, widths = list(info.reduction()), list(info.channels())
         if any(side % strides[-1] for side in self.size):
@@ -185,10 +185,3 @@ def _gaussians(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
 def _grey(films: Tensor, channels: int) -> Tensor:
     """(B, 1, H, W) in [0, 1] -> (B, channels, H, W) in [-1, 1]."""
     return (2 * films - 1).expand(-1, channels, -1, -1)
-
-
-def _timm(name: str, **arguments: Any) -> nn.Module:
-    try:
-        return timm.create_model(name, pretrained=False, **arguments)
-    except RuntimeError as error:
-        raise StageError(f"timm cannot build the backbone '{name}': {error}") from None

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from stages.core.model.card import InputSize
 from stages.spine.refining.architecture import Architecture as Heatmaps
-from stages.spine.refining.architecture import InputSize
 
 LOSSES = {"deeplab": ("bce",), "heatmap": ("cross_entropy", "l1_cells")}
 """What each form learns from; every phase of training gives each a weight."""

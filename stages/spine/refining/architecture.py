@@ -6,25 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.core.data import geometry
-
 LOSSES = {
     "softmax": ("cross_entropy", "l1_cells", "distance", "angle"),
     "keybot": ("bce", "bce_aux", "distance", "angle"),
 }
 """What a phase of training may weigh, by form of the Refiner"""
-
-
-class InputSize(BaseModel):
-    """Size of the films that a network reads, in px; stored films are resized to it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    height: int = Field(ge=32)
-    width: int = Field(ge=32)
-
-    @property
-    def size(self) -> geometry.Size:
-        return self.height, self.width
 
 
 class Architecture(BaseModel):

@@ -12,7 +12,6 @@ import copy
 import itertools
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from stages.core.data import geometry
 from stages.core.errors import StageError
+from stages.core.model.backbone import build_backbone
 from stages.spine.refining.hints import Hints
 from stages.spine.refining.keybot_parts import (
     HintEncoder,
@@ -137,10 +137,7 @@ def _hrnet(name: str) -> tuple[Any, nn.Module]:
     """An HRNet with the reference's interpolation, and its first stage apart, for the gate reads its output."""
     if not name.startswith("hrnet"):
         raise StageError(f"'{name}' is no HRNet: choose a timm backbone whose name begins with hrnet")
-    try:
-        body: Any = timm.create_model(name, pretrained=False, features_only=True, feature_location="")
-    except RuntimeError as error:
-        raise StageError(f"timm cannot build the backbone '{name}': {error}") from None
+    body: Any = build_backbone(name, features_only=True, feature_location="")
     for module in list(body.modules()):
         for child, layer in module.named_children():
             if isinstance(layer, nn.Upsample):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.core.data import geometry
 from stages.core.errors import StageError
+from stages.core.model.backbone import build_backbone
 from stages.core.model.codecs import GaussianHeatmap
 from stages.core.model.decoders import FlatDecoder, MixerBlock, PyramidDecoder
 from stages.spine.refining.architecture import Architecture
@@ -35,12 +35,7 @@ class HeatmapNetwork(nn.Module):
         # timm's HRNets widen their maps fourfold for classification unless told not to.
         plain: dict[str, Any] = {"feature_location": ""} if name.startswith("hrnet") else {}
         channels = 1 + architecture.hint_channels
-        try:
-            self.backbone = timm.create_model(
-                name, pretrained=False, features_only=True, in_chans=channels, **plain
-            )
-        except RuntimeError as error:
-            raise StageError(f"timm cannot build the backbone '{name}': {error}") from None
+        self.backbone = build_backbone(name, features_only=True, in_chans=channels, **plain)
         info: Any = self.backbone.feature_info
         strides = list(info.reduction())
         if stride not in strides:

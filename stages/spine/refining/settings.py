@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from stages.core.model.card import InputSize
 from stages.core.train.augment import Augmentation
 from stages.core.train.plan import Plan
-from stages.spine.refining.architecture import LOSSES, Architecture, InputSize
+from stages.spine.refining.architecture import LOSSES, Architecture
 from stages.spine.refining.sampling_plan import HintPlan
 
 
