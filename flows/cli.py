@@ -110,6 +110,29 @@ def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages; defa
 
 
 @app.command()
+def why(
+    stages: Annotated[
+        list[str] | None,
+        typer.Argument(help="names or patterns; default all that would run", metavar="STAGE"),
+    ] = None,
+    edited: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--if", help="a file, folder or parameter: what would run after an edit", metavar="WHAT"
+        ),
+    ] = None,
+) -> None:
+    """Why a stage would run, be restored or be left alone; changes nothing."""
+    from flows import quick_dvc
+    from flows.why import affected, explain
+
+    with errors_in_words():
+        quick_dvc.install()
+        for line in affected(project_root(), edited) if edited else explain(project_root(), stages or []):
+            typer.echo(line)
+
+
+@app.command()
 def sync() -> None:
     """Bring MLflow up to date with what the stages recorded."""
     from stages.core import tracking
@@ -409,3 +432,7 @@ def down() -> None:
     with errors_in_words():
         for line in services.down(project_root()):
             console.print(line, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app()

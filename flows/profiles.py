@@ -1,14 +1,16 @@
-"""Switching the profile and the raw folders in params.yaml, comments and order kept."""
+"""Switching the profile and the raw folders in params.yaml."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ruamel.yaml import YAML
+import yaml
 
 from flows.lanes import LANES
+from flows.settings import set_values
 from stages.core.errors import StageError
 
 
@@ -31,27 +33,21 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
     Raises:
         StageError: for an unknown profile, or naming every folder that does not exist.
     """
-    yaml = YAML()
-    yaml.width = 4096
-    file = root / "params.yaml"
-    tree = yaml.load(file.read_text(encoding="utf-8"))
+    tree = _read(root)
     if profile not in tree["profiles"]:
         raise StageError(f"no profile '{profile}' in params.yaml; there are {', '.join(tree['profiles'])}")
     missing = [f"{n}: {d}" for n, d in folders.items() if d not in (None, "phantom") and not Path(d).is_dir()]
     if missing:
         raise StageError("these raw folders do not exist:\n  " + "\n  ".join(missing))
-    tree["profile"] = profile
+    values = {"profile": profile}
     for name, phantom in _raw_folders().items():
         chosen = folders.get(name)
         if chosen == "phantom" or (chosen is None and profile == "demo"):
-            tree["raw"][name] = phantom
+            values[f"raw.{name}"] = phantom
         elif chosen is not None:
-            tree["raw"][name] = _as_dependency(root, Path(chosen))
-    partial = file.with_suffix(".yaml.partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        yaml.dump(tree, stream)
-    partial.replace(file)
-    return Selection(profile, {name: str(tree["raw"][name]) for name in _raw_folders()})
+            values[f"raw.{name}"] = _as_dependency(root, Path(chosen))
+    set_values(root / "params.yaml", values)
+    return selection(root)
 
 
 def _raw_folders() -> dict[str, str]:
@@ -61,8 +57,13 @@ def _raw_folders() -> dict[str, str]:
 
 def selection(root: Path) -> Selection:
     """What params.yaml says now."""
-    tree = YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8"))
-    return Selection(tree["profile"], dict(tree["raw"]))
+    tree = _read(root)
+    return Selection(tree["profile"], {name: str(folder) for name, folder in tree["raw"].items()})
+
+
+def _read(root: Path) -> dict[str, Any]:
+    tree: dict[str, Any] = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    return tree
 
 
 def _as_dependency(root: Path, folder: Path) -> str:
