@@ -7,6 +7,7 @@ use names which DVC does not document: here `Repo.index.graph`, `Repo.lock`, `Re
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -215,6 +216,22 @@ def _heal_lock_table(repo: Any) -> list[str]:
         partial.write_text(json.dumps(kept), encoding="utf-8")
         partial.replace(table)
         return [f"released the locks of processes that are gone: {', '.join(map(str, sorted(gone)))}"]
+
+
+def at_work(repo: Any) -> list[str]:
+    """The living processes that hold paths of the checkout: DVC at work on a stage, as `PID (command)`."""
+    from dvc.rwlock import RWLOCK_FILE
+
+    table = Path(repo.tmp_dir) / RWLOCK_FILE
+    if not table.exists():
+        return []
+    try:
+        locks = json.loads(table.read_text(encoding="utf-8"))
+    except ValueError:
+        return []
+    written = table.stat().st_mtime
+    living = {i["pid"]: i["cmd"] for i in _infos(locks) if _was_alive(i["pid"], written)}
+    return [f"{pid} ({command})" for pid, command in sorted(living.items()) if pid != os.getpid()]
 
 
 def _infos(locks: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 `dvc status` compares a checkout with dvc.lock. It knows neither that an output which would be restored settles
 what lies below, nor what the run-cache holds. Here the walk of `dvc repro` is taken with hashes in place of
-files. Names that DVC does not document: `Stage.deps` and its kin, and `Repo.stage_cache` with its entries.
+files. Names that DVC does not document: `Stage.deps` and its kin, `Repo.stage_cache.cache_dir`.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class _Walk:
             return self.hashes[path]
         for parent in map(Path.as_posix, Path(path).parents):
             if parent in self.hashes:
-                files = self._listing(self.hashes[parent])
+                files = _listing(self.repo, self.hashes[parent])
                 return files.get(Path(path).relative_to(parent).as_posix(), there)
         return there
 
@@ -143,12 +143,6 @@ class _Walk:
         running = (stage for out, stage in self.open.items() if _touch(out, path))
         inside = (stage for out, stage in self.moved.items() if Path(path) in Path(out).parents)
         return next(chain(running, inside), None)
-
-    def _listing(self, md5: str) -> dict[str, str]:
-        file = Path(self.repo.cache.local.oid_to_path(md5))
-        if not md5.endswith(".dir") or not file.is_file():
-            return {}
-        return {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_bytes())}
 
 
 def _touch(one: str, other: str) -> bool:
@@ -211,7 +205,7 @@ def _stage(stage: Any, name: str, needs: Sequence[Any], walk: _Walk) -> Forecast
     key = now.key(known) if known.keys() == now.deps.keys() else None
     if entry is not None and not causes:
         return _same_inputs(stage, now, entry, str(key), walk)
-    if key is not None and (outs := _run_cached(walk.repo, stage, key)) is not None:
+    if key is not None and (outs := _run_cached(walk.repo, key)) is not None:
         walk.settle(outs, restored=now.name)
         return Forecast(now, Verdict.RESTORED, tuple(causes), "run-cache", key)
     walk.leave_open(now)
@@ -244,22 +238,43 @@ def _same_inputs(stage: Any, now: StageNow, entry: Any, key: str, walk: _Walk) -
     if not causes:
         walk.settle(outs)
         return Forecast(now, Verdict.UNCHANGED, key=key)
-    if outs.keys() >= set(now.outs) and _cached(walk.repo, stage, entry):
+    if outs.keys() >= set(now.outs) and _cached(walk.repo, outs):
         walk.settle(outs, restored=now.name)
         return Forecast(now, Verdict.RESTORED, causes, "dvc.lock", key)
     walk.leave_open(now)
     return Forecast(now, Verdict.RUN, (*causes, Cause(Kind.NOT_IN_CACHE)), key=key)
 
 
-def _run_cached(repo: Any, stage: Any, key: str) -> dict[str, str] | None:
+def _run_cached(repo: Any, key: str) -> dict[str, str] | None:
     """Output -> hash of the newest run under a key, if the cache holds all of them."""
-    folder = Path(repo.stage_cache._get_cache_dir(key))
+    from dvc.utils.serialize import YAMLError, load_yaml
+
+    folder = Path(repo.stage_cache.cache_dir) / key[:2] / key
     runs = sorted(folder.iterdir(), key=lambda f: f.stat().st_mtime) if folder.is_dir() else []
-    entry = repo.stage_cache._load_cache(key, runs[-1].name) if runs else None
-    if not entry or not _cached(repo, stage, entry):
+    try:
+        entry = load_yaml(str(runs[-1])) if runs else {}
+    except YAMLError:
         return None
-    return {out["path"]: out["md5"] for out in entry["outs"]}
+    outs = {out["path"]: out["md5"] for out in entry.get("outs", [])}
+    return outs if outs and _cached(repo, outs) else None
 
 
-def _cached(repo: Any, stage: Any, entry: Any) -> bool:
-    return bool(repo.stage_cache._create_stage(entry, wdir=stage.wdir).outs_cached())
+def _cached(repo: Any, outs: Mapping[str, str]) -> bool:
+    """Whether the cache holds these hashes, folders with all their files."""
+    return all(
+        _object(repo, oid).is_file()
+        for md5 in outs.values()
+        for oid in (md5, *(_listing(repo, md5).values()))
+    )
+
+
+def _listing(repo: Any, md5: str) -> dict[str, str]:
+    """Name -> hash of the files of a folder; empty for a file, and where the cache does not have it."""
+    file = _object(repo, md5)
+    if not md5.endswith(".dir") or not file.is_file():
+        return {}
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_bytes())}
+
+
+def _object(repo: Any, oid: str) -> Path:
+    return Path(repo.cache.local.oid_to_path(oid))

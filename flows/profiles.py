@@ -58,7 +58,7 @@ def _raw_folders() -> dict[str, str]:
 def selection(root: Path) -> Selection:
     """What params.yaml says now."""
     tree = _read(root)
-    return Selection(tree["profile"], {name: str(folder) for name, folder in tree["raw"].items()})
+    return Selection(tree["profile"], {name: str(folder) for name, folder in tree.get("raw", {}).items()})
 
 
 def _read(root: Path) -> dict[str, Any]:
