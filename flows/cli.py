@@ -447,12 +447,14 @@ def canary(
 
 
 @app.command()
-def snapshot() -> None:
+def snapshot(
+    write: Annotated[bool, typer.Option("--write", help="put it into README.md, between its marks")] = False,
+) -> None:
     """The results table of the README, from the evaluations under reports/."""
-    from flows.snapshot import snapshot as table
+    from flows import snapshot as results
 
     with errors_in_words():
-        typer.echo(table(project_root()))
+        typer.echo(results.write(project_root()) if write else results.snapshot(project_root()))
 
 
 @app.command()

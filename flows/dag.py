@@ -220,15 +220,16 @@ def _heal_lock_table(repo: Any) -> list[str]:
 
 def at_work(repo: Any) -> list[str]:
     """The living processes that hold paths of the checkout: DVC at work on a stage, as `PID (command)`."""
-    from dvc.rwlock import RWLOCK_FILE
+    from dvc.rwlock import RWLOCK_FILE, SCHEMA
+    from voluptuous import Invalid
 
     table = Path(repo.tmp_dir) / RWLOCK_FILE
     if not table.exists():
         return []
     try:
-        locks = json.loads(table.read_text(encoding="utf-8"))
-    except ValueError:
-        return []
+        locks = SCHEMA(json.loads(table.read_text(encoding="utf-8")))
+    except (ValueError, Invalid):
+        return ["unknown, since its lock table was cut short; `plumbline repair` mends it"]
     written = table.stat().st_mtime
     living = {i["pid"]: i["cmd"] for i in _infos(locks) if _was_alive(i["pid"], written)}
     return [f"{pid} ({command})" for pid, command in sorted(living.items()) if pid != os.getpid()]

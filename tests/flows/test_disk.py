@@ -322,6 +322,6 @@ def test_the_report_accounts_for_every_byte_of_the_cache(checkout: Miniature) ->
     table, outputs, *_ = report.tables(found)
     assert not isinstance(table, str)
     assert not isinstance(outputs, str)
-    assert [str(cell) for cell in outputs.columns[0].cells][0].startswith("out/")
+    assert next(str(cell) for cell in outputs.columns[0].cells).startswith("out/")
     lines = list(report.plan_lines(plan(checkout.root, CACHE), CACHE, done=False))
     assert "plumbline clean --cache --yes" in str(lines[-1])
