@@ -158,7 +158,7 @@ def _services(environment: dict[str, str]) -> str:
 _LOADED = re.compile(
     r"""(?:<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\ssrc\s*=\s*["']?|"""
     r"""<link\b[^>]*?\shref\s*=\s*["']?|url\(\s*["']?|@import\s+["']|\b(?:fetch|import)\(\s*["'`])"""
-    r"""((?:https?:)?//[^"'\s)>]+)"""
+    r"""((?:https?:)?//[^"'`\s)>]+)"""
 )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from flows.changes import overlay_of
-from flows.disk import DAY, Area, Holding
+from flows.disk import DAY, Area, Holding, newest, size
 from flows.forecast import Forecast, StageNow
 from stages.core.errors import StageError
 from stages.core.identity import locked_stages
@@ -110,15 +110,23 @@ def holdings(root: Path, foretold: Forecasts, cache: Cache) -> list[Holding]:
     for oid in cache.objects:
         need = needs.get(oid, Need.NOTHING)
         grouped[_lane(makers.get(oid, "")), need, int(touched[oid] // DAY)].append(oid)
-    entries: dict[tuple[Need, int], list[Path]] = defaultdict(list)
-    for run in cache.runs:
-        need = max((needs.get(md5, Need.NOTHING) for md5 in run.outs.values()), default=Need.NOTHING)
-        entries[need, int(run.file.stat().st_mtime // DAY)].append(run.file)
-    found = [_holding("run-cache", need, files) for (need, _), files in sorted(entries.items())]
+    found = _run_holdings(cache, needs)
     for (lane, need, _), oids in sorted(grouped.items()):
         files = [cache.objects[oid] for oid in sorted(oids, key=_folders_first)]
         found.append(_holding(lane, need, files, max(touched[oid] for oid in oids)))
     return found
+
+
+def _run_holdings(cache: Cache, needs: Mapping[str, Need]) -> list[Holding]:
+    """The run-cache by need and day. A key's folder goes as a whole: DVC stumbles over an empty one."""
+    by_key: dict[Path, Need] = {}
+    for run in cache.runs:
+        need = max((needs.get(md5, Need.NOTHING) for md5 in run.outs.values()), default=Need.NOTHING)
+        by_key[run.file.parent] = min(need, by_key.get(run.file.parent, need))
+    grouped: dict[tuple[Need, int], list[Path]] = defaultdict(list)
+    for folder, need in by_key.items():
+        grouped[need, int(newest(folder) // DAY)].append(folder)
+    return [_holding("run-cache", need, folders) for (need, _), folders in sorted(grouped.items())]
 
 
 def _folders_first(oid: str) -> tuple[bool, str]:
@@ -136,17 +144,16 @@ def _touched(cache: Cache) -> dict[str, float]:
     return touched
 
 
-def _holding(what: str, need: Need, files: list[Path], touched: float = 0.0) -> Holding:
-    stats = [file.stat() for file in files]
+def _holding(what: str, need: Need, paths: list[Path], touched: float = 0.0) -> Holding:
     return Holding(
         area=Area.CACHE,
         what=what,
-        bytes=sum(stat.st_size for stat in stats),
+        bytes=sum(map(size, paths)),
         why=WORDS[need],
-        paths=tuple(files) if need >= Need.SWITCH else (),
-        touched=max(touched, *(stat.st_mtime for stat in stats)),
+        paths=tuple(paths) if need >= Need.SWITCH else (),
+        touched=max(touched, *map(newest, paths)),
         other_profile=need is Need.SWITCH,
-        count=len(files),
+        count=len(paths),
     )
 
 
