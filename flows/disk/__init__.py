@@ -60,6 +60,6 @@ def size(path: Path) -> int:
 
 
 def newest(path: Path) -> float:
-    """When a file, or anything below a folder, was last written."""
-    below = path.rglob("*") if path.is_dir() else ()
-    return max((f.lstat().st_mtime for f in (path, *below)), default=0.0)
+    """When a file, or the newest file below a folder, was last written; an empty folder's own time."""
+    files = [f for f in path.rglob("*") if not f.is_dir()] if path.is_dir() else []
+    return max(f.lstat().st_mtime for f in files or [path])
