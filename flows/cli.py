@@ -111,6 +111,70 @@ def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages; defa
 
 
 @app.command()
+def why(
+    stages: Annotated[
+        list[str] | None,
+        typer.Argument(help="names or patterns; default all that would run", metavar="STAGE"),
+    ] = None,
+    edited: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--if", help="a file, folder or parameter: what would run after an edit", metavar="WHAT"
+        ),
+    ] = None,
+) -> None:
+    """Why a stage would run, be restored or be left alone; changes nothing."""
+    from flows import quick_dvc
+    from flows.why import affected, explain
+
+    with errors_in_words():
+        quick_dvc.install()
+        for line in affected(project_root(), edited) if edited else explain(project_root(), stages or []):
+            typer.echo(line)
+
+
+@app.command()
+def disk() -> None:
+    """What takes up space here, and what it is needed for; changes nothing."""
+    from flows.disk.inventory import inventory
+    from flows.disk.report import tables
+
+    with errors_in_words():
+        for part in tables(inventory(project_root())):
+            console.print(part, soft_wrap=isinstance(part, str))
+
+
+@app.command()
+def clean(
+    cache: Annotated[bool, typer.Option("--cache", help="what no lock, branch or profile needs")] = False,
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="unfinished work")] = False,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="unregistered copies of old models")] = False,
+    prefect: Annotated[bool, typer.Option("--prefect", help="the history of builds")] = False,
+    older_than: Annotated[
+        float | None, typer.Option(help="only what is older", metavar="DAYS", min=0)
+    ] = None,
+    other_profiles: Annotated[
+        bool, typer.Option("--other-profiles", help="also what other profiles would be restored from")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do it; without, only say what would go")] = False,
+) -> None:
+    """Free disk space: say what could go and what is kept, and why; with --yes and an area, remove it."""
+    from flows.disk import Area, cleaning, report
+
+    named = {"cache": cache, "checkpoints": checkpoints, "mlflow": mlflow, "prefect": prefect}
+    areas = {Area(name) for name, chosen in named.items() if chosen or not any(named.values())}
+    wish = cleaning.Wish(frozenset(areas), older_than, other_profiles)
+    with errors_in_words():
+        if yes and not any(named.values()):
+            raise StageError(
+                "--yes wants to know what to remove: --cache, --checkpoints, --mlflow, --prefect"
+            )
+        plan = (cleaning.clean if yes else cleaning.plan)(project_root(), wish)
+    for part in report.plan_lines(plan, wish, done=yes):
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+@app.command()
 def sync() -> None:
     """Bring MLflow up to date with what the stages recorded."""
     from stages.core import tracking
@@ -384,12 +448,14 @@ def canary(
 
 
 @app.command()
-def snapshot() -> None:
+def snapshot(
+    write: Annotated[bool, typer.Option("--write", help="put it into README.md, between its marks")] = False,
+) -> None:
     """The results table of the README, from the evaluations under reports/."""
-    from flows.snapshot import snapshot as table
+    from flows import snapshot as results
 
     with errors_in_words():
-        typer.echo(table(project_root()))
+        typer.echo(results.write(project_root()) if write else results.snapshot(project_root()))
 
 
 @app.command()

@@ -1,12 +1,13 @@
 """The graph of stages as DVC has it, what of it is out of date, and repair of what a killed DVC leaves.
 
-Nobody writes the graph down a second time. Beside `stages/core/identity.py` this is the only module that
-uses names which DVC does not document: `Repo.index.graph`, `Repo.lock`, `Repo._wait_for_lock`.
+Nobody writes the graph down a second time. Beside `stages/core/identity.py` only this module and `forecast.py`
+use names which DVC does not document: here `Repo.index.graph`, `Repo.lock`, `Repo._wait_for_lock`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,29 +54,30 @@ def read_graph(root: Path) -> dict[str, Stage]:
     Raises:
         StageError: dvc.yaml or params.yaml cannot be read, or a `meta` holds an unknown key.
     """
-    from dvc.exceptions import DvcException
+    with opened(root) as repo:
+        stale = repo.status().keys()
+        stages = in_order(repo)
+        metas = _metas({stage_name(stage): stage.meta or {} for stage in stages})
+        return {
+            stage_name(stage): Stage(
+                name=stage_name(stage),
+                needs=tuple(map(stage_name, needs)),
+                stale=stage.addressing in stale,
+                meta=metas[stage_name(stage)],
+                params=_params(stage),
+            )
+            for stage, needs in stages.items()
+        }
+
+
+def in_order(repo: Any) -> dict[Any, list[Any]]:
+    """DVC's stages with what each directly needs; every stage stands after that."""
     from networkx import lexicographical_topological_sort
 
-    try:
-        with _locked(root) as repo:
-            stale = repo.status().keys()
-            edges = repo.index.graph
-            order = {stage: position for position, stage in enumerate(repo.index.stages)}
-            stages = list(lexicographical_topological_sort(edges.reverse(copy=False), key=order.__getitem__))
-            metas = _metas({_name(stage): stage.meta or {} for stage in stages})
-            needs = {stage: sorted(edges.successors(stage), key=order.__getitem__) for stage in stages}
-            return {
-                _name(stage): Stage(
-                    name=_name(stage),
-                    needs=tuple(map(_name, needs[stage])),
-                    stale=stage.addressing in stale,
-                    meta=metas[_name(stage)],
-                    params=_params(stage),
-                )
-                for stage in stages
-            }
-    except DvcException as error:
-        raise StageError(f"DVC cannot read the pipeline in {root}: {error}") from error
+    edges = repo.index.graph
+    order = {stage: position for position, stage in enumerate(repo.index.stages)}
+    stages = lexicographical_topological_sort(edges.reverse(copy=False), key=order.__getitem__)
+    return {stage: sorted(edges.successors(stage), key=order.__getitem__) for stage in stages}
 
 
 def _params(stage: Any) -> tuple[str, ...]:
@@ -85,7 +87,7 @@ def _params(stage: Any) -> tuple[str, ...]:
     return tuple(name for names in of_file for name in names)
 
 
-def _name(stage: Any) -> str:
+def stage_name(stage: Any) -> str:
     """What `dvc repro`, called at the root, knows the stage by; DVC's own `addressing` hangs on the cwd."""
     file = Path(stage.path_in_repo).as_posix()
     if not hasattr(stage, "name"):
@@ -174,6 +176,22 @@ def heal(root: Path) -> list[str]:
 
 
 @contextmanager
+def opened(root: Path) -> Iterator[Any]:
+    """DVC's view of the checkout, with the repository lock held: no other DVC begins anything meanwhile.
+
+    Raises:
+        StageError: DVC cannot read the pipeline.
+    """
+    from dvc.exceptions import DvcException
+
+    try:
+        with _locked(root) as repo:
+            yield repo
+    except DvcException as error:
+        raise StageError(f"DVC cannot read the pipeline in {root}: {error}") from error
+
+
+@contextmanager
 def _locked(root: Path) -> Iterator[Any]:
     """DVC's view of the checkout, with the repository lock held."""
     quick_dvc.install()
@@ -210,6 +228,23 @@ def _heal_lock_table(repo: Any) -> list[str]:
         partial.write_text(json.dumps(kept), encoding="utf-8")
         partial.replace(table)
         return [f"released the locks of processes that are gone: {', '.join(map(str, sorted(gone)))}"]
+
+
+def at_work(repo: Any) -> list[str]:
+    """The living processes that hold paths of the checkout: DVC at work on a stage, as `PID (command)`."""
+    from dvc.rwlock import RWLOCK_FILE, SCHEMA
+    from voluptuous import Invalid
+
+    table = Path(repo.tmp_dir) / RWLOCK_FILE
+    if not table.exists():
+        return []
+    try:
+        locks = SCHEMA(json.loads(table.read_text(encoding="utf-8")))
+    except (ValueError, Invalid):
+        return ["unknown, since its lock table was cut short; `plumbline repair` mends it"]
+    written = table.stat().st_mtime
+    living = {i["pid"]: i["cmd"] for i in _infos(locks) if _was_alive(i["pid"], written)}
+    return [f"{pid} ({command})" for pid, command in sorted(living.items()) if pid != os.getpid()]
 
 
 def _infos(locks: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Switching the profile and the raw folders in params.yaml, comments and order kept."""
+"""Switching the profile and the raw folders in params.yaml."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ruamel.yaml import YAML
 
 from flows.lanes import LANES
+from flows.settings import set_values
 from stages.core.errors import StageError
 
 
@@ -33,26 +33,20 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
     Raises:
         StageError: for an unknown profile, or naming every folder that does not exist.
     """
-    parser = YAML()
-    parser.width = 4096
-    file = root / "params.yaml"
-    tree = parser.load(file.read_text(encoding="utf-8"))
+    tree = _read(root)
     _assert_known(profile, tree)
     missing = [f"{n}: {d}" for n, d in folders.items() if d not in (None, "phantom") and not Path(d).is_dir()]
     if missing:
         raise StageError("these raw folders do not exist:\n  " + "\n  ".join(missing))
-    tree["profile"] = profile
+    values = {"profile": profile}
     for name, phantom in _raw_folders().items():
         chosen = folders.get(name)
         if chosen == "phantom" or (chosen is None and profile == "demo"):
-            tree["raw"][name] = phantom
+            values[f"raw.{name}"] = phantom
         elif chosen is not None:
-            tree["raw"][name] = _as_dependency(root, Path(chosen))
-    partial = file.with_suffix(".yaml.partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        parser.dump(tree, stream)
-    partial.replace(file)
-    return Selection(profile, {name: str(tree["raw"][name]) for name in _raw_folders()})
+            values[f"raw.{name}"] = _as_dependency(root, Path(chosen))
+    set_values(root / "params.yaml", values)
+    return selection(root)
 
 
 def switch(root: Path, profile: str) -> list[str]:
@@ -104,7 +98,7 @@ def _raw_folders() -> dict[str, str]:
 def selection(root: Path) -> Selection:
     """What params.yaml says now."""
     tree = _read(root)
-    return Selection(tree["profile"], dict(tree["raw"]))
+    return Selection(tree["profile"], {name: str(folder) for name, folder in tree.get("raw", {}).items()})
 
 
 def _as_dependency(root: Path, folder: Path) -> str:

@@ -1,4 +1,7 @@
-"""The results table of the README, made from the evaluations that lie under reports/."""
+"""The results table of the README, made from the evaluations that lie under reports/.
+
+In README.md it stands between `<!-- snapshot:PROFILE -->` and `<!-- /snapshot -->`.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,13 @@ from pathlib import Path
 import pandas as pd
 
 from flows.lanes import LANES
+from flows.profiles import selection
+from stages.core.errors import StageError
 
-HEADER = "| data set | test set | method | error | model minus method (95 % interval) | verdict |"
-RULE = "|---|---|---|---|---|---|"
+HEADER = (
+    "| data set | test set | method | error | model minus method (95 % interval) | verdict | again with |"
+)
+RULE = "|---|---|---|---|---|---|---|"
 
 
 @dataclass(frozen=True)
@@ -72,9 +79,37 @@ def has_results(root: Path) -> bool:
 
 
 def snapshot(root: Path) -> str:
-    """Markdown tables: every evaluated lane's model with each floor paired with it, and what clicks are worth."""
+    """Markdown: every evaluated lane's model with each floor paired with it, and what clicks are worth.
+
+    Says the profile, the keys of the models and the command that makes each row again.
+    """
     rows = [row for lane in LANES for row in _rows(root, lane)]
-    return "\n".join([HEADER, RULE, *rows, *_clicks(root)])
+    said = f"Profile `{selection(root).profile}`: `make repro`, written here by `plumbline snapshot --write`."
+    return "\n".join([said, "", HEADER, RULE, *rows, *_clicks(root)])
+
+
+def write(root: Path) -> str:
+    """Put the snapshot into README.md, between the marks of the active profile; returns what was done.
+
+    Raises:
+        StageError: README.md has no such marks.
+    """
+    profile, file = selection(root).profile, root / "README.md"
+    text = file.read_text(encoding="utf-8")
+    start, end = f"<!-- snapshot:{profile} -->\n", "<!-- /snapshot -->"
+    before, opened, rest = text.partition(start)
+    old, closed, after = rest.partition(end)
+    if not (opened and closed):
+        raise StageError(
+            f"README.md has no place for the profile {profile}: put `{start.strip()}` and `{end}` around it"
+        )
+    new = f"{snapshot(root)}\n"
+    if new == old:
+        return f"README.md has the results of the profile {profile} already"
+    partial = file.with_name("README.md.partial")
+    partial.write_text(before + start + new + end + after, encoding="utf-8")
+    partial.replace(file)
+    return f"wrote the results of the profile {profile} to README.md"
 
 
 def _clicks(root: Path) -> Iterator[str]:
@@ -105,7 +140,8 @@ def _rows(root: Path, lane: str) -> Iterator[str]:
     interval = "no interval"
     if metrics.get(said.low) is not None:
         interval = f"{metrics[said.low]:.2f} to {metrics[said.high]:.2f}"
-    yield f"| {name} | {test_set} | **model** | **{metrics[said.error]:.2f}** {said.unit} ({interval}) | | |"
+    shown = f"**{metrics[said.error]:.2f}** {said.unit} ({interval})"
+    yield f"| {name} | {test_set} | **model** | {shown} | | | `dvc repro {lane}-evaluate` |"
     compared = pd.read_csv(reports / "evaluation" / said.folder / "comparison.csv")
     first = compared.iloc[0]  # the lane's model and its main error come first
     compared = compared[(compared["role"] == "test") & (compared["error"] == first["error"])]
@@ -114,4 +150,4 @@ def _rows(root: Path, lane: str) -> Iterator[str]:
         floor = metrics[said.floor.format(row["method_b"])]
         between = "" if math.isnan(row["low"]) else f" ({row['low']:.2f} to {row['high']:.2f})"
         change = f"{row['mean_difference']:+.2f}{between}"
-        yield f"| | | {row['method_b'].replace('_', ' ')} | {floor:.2f} | {change} | {row['verdict']} |"
+        yield f"| | | {row['method_b'].replace('_', ' ')} | {floor:.2f} | {change} | {row['verdict']} | |"

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ruamel.yaml import YAML
+import yaml
 
+from flows.settings import set_values
 from stages.core.errors import StageError
 
 
 def events_file(root: Path, lane: str) -> str:
     """The events that params.yaml names, relative to the checkout."""
-    tree = YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8"))
+    tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
     return str(_section(tree, lane)["events"])
 
 
 def point_at(root: Path, lane: str, file: str) -> bool:
-    """Make params.yaml name the events `file`, comments and order kept; whether that changed anything."""
-    yaml = YAML()
-    yaml.width = 4096
-    params = root / "params.yaml"
-    tree = yaml.load(params.read_text(encoding="utf-8"))
-    section = _section(tree, lane)
-    if section["events"] == file:
-        return False
-    section["events"] = file
-    partial = params.with_suffix(".yaml.partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        yaml.dump(tree, stream)
-    partial.replace(params)
-    return True
+    """Make params.yaml name the events `file`; whether that changed anything."""
+    events_file(root, lane)
+    return set_values(root / "params.yaml", {f"{lane}.events": file})
 
 
 def _section(tree: dict, lane: str) -> dict:

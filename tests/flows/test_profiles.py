@@ -18,7 +18,6 @@ def project(tmp_path: Path, root: Path) -> Path:
 
 
 def test_switching_there_and_back_restores_the_file(project: Path) -> None:
-    use(project, "demo", {})
     before = (project / "params.yaml").read_bytes()
     use(project, "cpu", {"spine": str(project / "films")})
     assert selection(project).profile == "cpu"
@@ -28,13 +27,26 @@ def test_switching_there_and_back_restores_the_file(project: Path) -> None:
 
 
 def test_only_what_is_asked_changes(project: Path) -> None:
-    before = yaml.safe_load((project / "params.yaml").read_text())
+    text = (project / "params.yaml").read_text()
+    before = yaml.safe_load(text)
     use(project, "cpu", {"chest": str(project.parent)})
     after = yaml.safe_load((project / "params.yaml").read_text())
     assert after["raw"]["chest"] == str(project.parent.resolve())
     before["profile"], before["raw"]["chest"] = after["profile"], after["raw"]["chest"]
     assert before == after
-    assert "# " in (project / "params.yaml").read_text(), "comments are kept"
+    lines = (project / "params.yaml").read_text().splitlines()
+    changed = [line for line, was in zip(lines, text.splitlines(), strict=True) if line != was]
+    assert [line.split(":")[0].strip() for line in changed] == ["profile", "chest"]
+
+
+@pytest.mark.parametrize("name", ["films: of the clinic", "#7", "null", "films' ünd more", "- a", "0755"])
+def test_a_folder_of_any_name_is_read_back(project: Path, name: str) -> None:
+    (project / name).mkdir()
+    use(project, "cpu", {"pose": str(project / name)})
+    assert selection(project).raw["pose"] == name
+    before = (project / "params.yaml").read_bytes()
+    use(project, "cpu", {})
+    assert (project / "params.yaml").read_bytes() == before
 
 
 def test_lanes_not_named_keep_their_folder_outside_demo(project: Path) -> None:
