@@ -6,6 +6,7 @@ Workers see the checkout at the same path (a shared file system), run its code, 
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import threading
 import time
@@ -47,6 +48,8 @@ def map_unordered(
     if not items:
         return
     with _connected(address) as client:
+        import cloudpickle
+
         place = _Place(os.getcwd(), _code())
         waiting: dict[Future[Outcome[Result]], int] = {}
         finished: SimpleQueue[Future[Outcome[Result]]] = SimpleQueue()
@@ -57,8 +60,9 @@ def map_unordered(
                 under_way = [x for s in sorted(waiting.values()) for x in items[s : s + group]]
                 bound = 2 * crew.count(under_way)
                 while len(waiting) < bound and (start := next(todo, None)) is not None:
-                    part = items[start : start + group]
-                    future = client.submit(_work_there, place, function, part, pure=False)
+                    # As bytes: a worker that cannot unpickle what the scheduler sends would end.
+                    work = cloudpickle.dumps((function, items[start : start + group]))
+                    future = client.submit(_work_there, place, work, pure=False)
                     waiting[future] = start
                     future.add_done_callback(finished.put)
                 if not waiting:
@@ -135,7 +139,8 @@ class _Crew:
                 raise StageError(
                     f"the Dask scheduler at {self._address} has had no worker for {_PATIENCE_SECONDS:.0f} s"
                     f"{'; under way were: ' + ', '.join(map(str, under_way)) if under_way else ''}. What was finished "
-                    f"is kept; start workers with `dask worker {self._address} --nthreads 1` and run again."
+                    f"is kept; start workers with `dask worker {self._address} --nthreads 1` in this checkout's "
+                    "environment (others end at once) and run again."
                 )
             time.sleep(_LOOK_SECONDS)
 
@@ -179,7 +184,7 @@ def _code() -> str:
     return str(Path(stages.__path__[0]).resolve())
 
 
-def _work_there(place: _Place, function: Callable[[Item], Result], items: Sequence[Item]) -> Outcome[Result]:
+def _work_there(place: _Place, work: bytes) -> Outcome[Any]:
     """On a worker: `work_on` as it would run in the stage's own process."""
     if _code() != place.code:
         raise StageError(
@@ -193,6 +198,7 @@ def _work_there(place: _Place, function: Callable[[Item], Result], items: Sequen
             "path, on a file system that all share"
         ) from None
     single_thread()
+    function, items = pickle.loads(work)
     with _ending_when_unwanted():
         return work_on(function, items)
 
@@ -213,7 +219,8 @@ def _ending_when_unwanted() -> Iterator[None]:
     def watch() -> None:
         while not done.wait(_LOOK_SECONDS):
             task = worker.state.tasks.get(key)
-            if task is None or task.state == "cancelled":
+            unwanted = task is None or task.state == "cancelled"
+            if unwanted and not done.is_set():
                 os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
