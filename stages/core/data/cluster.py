@@ -55,9 +55,12 @@ def map_unordered(
         finished: SimpleQueue[Future[Outcome[Result]]] = SimpleQueue()
         todo = iter(range(0, len(items), group))
         crew = _Crew(client, address)
+
+        def under_way() -> str:
+            return ", ".join(str(x) for s in sorted(waiting.values()) for x in items[s : s + group])
+
         try:
             while True:
-                under_way = [x for s in sorted(waiting.values()) for x in items[s : s + group]]
                 bound = 2 * crew.count(under_way)
                 while len(waiting) < bound and (start := next(todo, None)) is not None:
                     # As bytes: a worker that cannot unpickle what the scheduler sends would end.
@@ -72,7 +75,7 @@ def map_unordered(
                 except Empty:
                     continue
                 start = waiting[future]
-                outcome = _result(future, items[start : start + group], address)
+                outcome = _result(future, under_way, address)
                 del waiting[future]
                 yield from enumerate(outcome.results, start)
                 if outcome.error is not None:
@@ -115,7 +118,7 @@ class _Crew:
     def __init__(self, client: Client, address: str) -> None:
         self._client, self._address, self._last_seen = client, address, time.monotonic()
 
-    def count(self, under_way: Sequence[Any]) -> int:
+    def count(self, under_way: Callable[[], str]) -> int:
         """How many workers there are now.
 
         Args:
@@ -138,14 +141,14 @@ class _Crew:
             if time.monotonic() - self._last_seen > _PATIENCE_SECONDS:
                 raise StageError(
                     f"the Dask scheduler at {self._address} has had no worker for {_PATIENCE_SECONDS:.0f} s"
-                    f"{'; under way were: ' + ', '.join(map(str, under_way)) if under_way else ''}. What was finished "
+                    f"{'; under way were: ' + lost if (lost := under_way()) else ''}. What was finished "
                     f"is kept; start workers with `dask worker {self._address} --nthreads 1` in this checkout's "
                     "environment (others end at once) and run again."
                 )
             time.sleep(_LOOK_SECONDS)
 
 
-def _result(future: Future[Outcome[Result]], items: Sequence[Any], address: str) -> Outcome[Result]:
+def _result(future: Future[Outcome[Result]], under_way: Callable[[], str], address: str) -> Outcome[Result]:
     from distributed import KilledWorker
 
     try:
@@ -154,7 +157,7 @@ def _result(future: Future[Outcome[Result]], items: Sequence[Any], address: str)
             return outcome
     except KilledWorker:
         raise StageError(
-            f"several Dask workers died, perhaps for lack of memory, while at one of: {', '.join(map(str, items))}. "
+            f"several Dask workers died, perhaps for lack of memory, while at one of: {under_way()}. "
             "What was finished is kept; run again with fewer workers a machine, or with that file taken away."
         ) from None
 
@@ -162,11 +165,9 @@ def _result(future: Future[Outcome[Result]], items: Sequence[Any], address: str)
 @contextmanager
 def _contact(address: str) -> Iterator[None]:
     """Around every exchange with the scheduler."""
-    from distributed.comm import CommClosedError
-
     try:
         yield
-    except (CancelledError, CommClosedError) as error:
+    except (CancelledError, OSError) as error:
         raise StageError(
             f"lost the Dask scheduler at {address} ({type(error).__name__}). What was finished is kept; run again."
         ) from None
