@@ -63,7 +63,8 @@ def only_writer(uri: str) -> Iterator[None]:
     shown = make_url(uri).render_as_string(hide_password=True)
     try:
         # The lock belongs to the connection, and is gone when this process is.
-        connection = create_engine(uri, poolclass=NullPool).connect()
+        engine = create_engine(uri, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        connection = engine.connect()
         connection.execute(text(f"SELECT pg_advisory_lock({_LOCK})"))
     except ModuleNotFoundError as error:
         raise StageError(

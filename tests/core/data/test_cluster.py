@@ -127,7 +127,7 @@ def test_an_item_that_ends_every_worker_is_named() -> None:
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         crew(2),
-        pytest.raises(StageError, match=r"several Dask workers died.* at one of: 3, 4\."),
+        pytest.raises(StageError, match=r"several Dask workers died.* at one of: .*3, 4"),
     ):
         list(map_unordered(_end_at_three, range(1, 9), 1, group=2))
 
