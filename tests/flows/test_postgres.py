@@ -93,7 +93,7 @@ def test_two_checkouts_build_into_one_database(checkouts: list[Miniature]) -> No
     environment = {"PREFECT_API_URL": api, "PLUMBLINE_TRACK": "", "MLFLOW_STRICT": "1"}
     building = [mini.start("flows.build", env=environment) for mini in checkouts]
     for process in building:
-        said, _ = process.communicate(timeout=240)
+        said, _ = process.communicate(timeout=600)
         assert process.returncode == 0, said
         assert "4 stages: 4 Ran" in said
         assert "locked" not in said
