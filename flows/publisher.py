@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flows import links
 from stages.core.stage import STATE
+from stages.core.tracking.database import VARIABLE
 
 Say = Callable[[str], None]
 
@@ -60,8 +61,10 @@ def _stamp(root: Path) -> Path:
 
 def _state(root: Path) -> str:
     lock = root / "dvc.lock"
-    digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else "none"
-    return f"{os.environ.get('MLFLOW_TRACKING_URI', '')} {digest}"
+    digest = hashlib.sha256(lock.read_bytes() if lock.is_file() else b"none")
+    for name in ("MLFLOW_TRACKING_URI", VARIABLE):  # as part of the digest: it may hold a password
+        digest.update(f"\0{os.environ.get(name, '')}".encode())
+    return digest.hexdigest()
 
 
 class Publisher:

@@ -54,6 +54,7 @@ def temporary_server(log: Path) -> str:
         command = [sys.executable, "-m", "flows.server", str(listener.fileno()), str(os.getpid())]
         process = subprocess.Popen(
             command,
+            env=os.environ | services.prefect_environment(),
             pass_fds=[listener.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=output,

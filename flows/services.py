@@ -27,6 +27,7 @@ from flows.processes import end, find
 from stages.core.errors import StageError
 from stages.core.params import project_root
 from stages.core.stage import STATE
+from stages.core.tracking.database import prefect_database
 
 HOST = "127.0.0.1"
 FOLDER = STATE / "services"
@@ -193,7 +194,14 @@ def _prefect(root: Path, port: int) -> tuple[list[str], dict[str, str]]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
     api = f"http://{HOST}:{port}/api"
     home = os.environ.get("PREFECT_HOME") or str(root / ".prefect")
-    return command, {"PREFECT_HOME": home, "PREFECT_API_URL": api, "PREFECT_UI_API_URL": api}
+    urls = {"PREFECT_HOME": home, "PREFECT_API_URL": api, "PREFECT_UI_API_URL": api}
+    return command, urls | prefect_environment()
+
+
+def prefect_environment() -> dict[str, str]:
+    """What a Prefect server is told of its database: nothing, or that of `PLUMBLINE_DATABASE`."""
+    database = prefect_database()
+    return {"PREFECT_API_DATABASE_CONNECTION_URL": database} if database else {}
 
 
 def _mlflow(root: Path, port: int) -> tuple[list[str], dict[str, str]]:
@@ -201,9 +209,11 @@ def _mlflow(root: Path, port: int) -> tuple[list[str], dict[str, str]]:
 
     store = prepare(root)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    command += ["--backend-store-uri", store, "--artifacts-destination", str(root / "mlartifacts")]
+    command += ["--artifacts-destination", str(root / "mlartifacts")]
     # By default there are fifteen processes and 2.4 GB, for job queues that nothing here uses.
-    return [*command, "--workers", "1"], {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # In the environment, where other users do not see the password of a database.
+    return [*command, "--workers", "1"], environment | {"MLFLOW_BACKEND_STORE_URI": store}
 
 
 def _wait_until_healthy(root: Path, kind: Kind, noted: Running) -> None:

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from stages.core.data import tables
 from stages.core.data.labels import LabelledFilms
+from stages.core.data.pool import map_unordered
 from stages.core.data.split import patient_folds
 from stages.core.errors import StageError
 from stages.core.params import StageParams
@@ -28,8 +29,7 @@ from stages.spine.schema import SCHEMA
 if TYPE_CHECKING:
     from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+    from stages.spine.refining.crossfit import Fold, FoldDone
 
 WEIGHTS = "weights.pt"
 
@@ -89,55 +89,51 @@ def _train_all(
     params: Params, films: Path, audit: Path, split: Path, pairs: Path, model: Path, observe: Observer
 ) -> tuple[dict[str, Tensor], pd.DataFrame, dict[str, float]]:
     """Weights, predictions and metrics of all folds; runs in every process of a team."""
-    from stages.core.evaluate.errors import film_errors, radial_errors
     from stages.core.model.card import load_card
-    from stages.spine.refining.clicking import click_worst
-    from stages.spine.refining.training import train_refiner
+    from stages.spine.refining.crossfit import Fold, Task
 
     data = LabelledFilms.open(films, split, audit)
     settings = shortened(RefinerSettings.of(load_card(model).params), params.epochs)
-    watched = Pairs.load(pairs) if settings.needs_pairs else None
-    rows, val = data.trainable("train"), data.trainable("val")
+    rows = data.trainable("train")
     folds = patient_folds(data.patients[rows], params.folds, params.seed)
     if lone := sorted(set(range(params.folds)) - set(folds)):
         raise StageError(f"no patients in the folds {lone}: ask for fewer than {params.folds} folds")
-
-    epochs = sum(phase.epochs for phase in settings.fit.phases)
-    tensors: dict[str, Tensor] = {}
-    parts: list[pd.DataFrame] = []
-    errors: dict[int, list[np.ndarray]] = {}
-    for fold in range(params.folds):
-        learn, held_out = rows[folds != fold], rows[folds == fold]
-        refiner, _ = train_refiner(
-            data, learn, val, SCHEMA, settings, params.seed + 1 + fold, params.threads, params.device,
-            watched, _After(observe, fold * epochs), name=f"fold-{fold}",
-        )  # fmt: skip
-        tensors |= {f"{fold}.{k}": v for k, v in refiner.members[0].network.state_dict().items()}
-        truth, images = data.landmarks_model[held_out], data.films.images[held_out]
-        scale = data.films.sizes_raw[held_out][:, None, :] / np.array(data.films.model_size)[::-1]
-        hints = np.full_like(truth, np.nan)
-        seen = refiner.run(images)
-        for clicks in range(params.clicks + 1):
-            if clicks:
-                hints = click_worst(hints, seen.points, truth, scale)
-                seen = refiner.run(images, hints, seen.maps)
-            parts.append(_rows(data.films.ids[held_out], fold, clicks, seen.points, hints))
-            found = radial_errors(data.films.to_raw(seen.points, held_out), data.landmarks_raw[held_out])
-            errors.setdefault(clicks, []).append(film_errors(found))
-    table = pd.concat(parts).sort_values(["id", "clicks"])
-    named = {f"error_raw_px@{clicks}": float(np.concatenate(e).mean()) for clicks, e in errors.items()}
+    task = Task(
+        films=films,
+        audit=audit,
+        split=split,
+        settings=settings,
+        pairs=Pairs.load(pairs) if settings.needs_pairs else None,
+        seed=params.seed,
+        threads=params.threads,
+        device=params.device,
+        clicks=params.clicks,
+        observe=observe,
+    )
+    jobs = [Fold(task, k, rows[folds != k], rows[folds == k]) for k in range(params.folds)]
+    done = _trained(jobs, params.world_size, observe)
+    for fold in done:
+        observe.history.update(fold.history)
+    tensors = {f"{k}.{n}": v for k, fold in enumerate(done) for n, v in fold.state.items()}
+    table = pd.concat([fold.table for fold in done]).sort_values(["id", "clicks"])
+    named = {
+        f"error_raw_px@{clicks}": float(np.concatenate([fold.errors[clicks] for fold in done]).mean())
+        for clicks in range(params.clicks + 1)
+    }
     return tensors, table, {"n_films": len(rows), "folds": params.folds, **named}
 
 
-class _After(Observer):
-    """What a fold's fit observes, as steps after those of the folds before."""
+def _trained(jobs: list[Fold], world_size: int, observe: Observer) -> list[FoldDone]:
+    """All folds, one after the other or on the workers of `PLUMBLINE_DASK`; a team trains each together."""
+    from stages.spine.refining.crossfit import train_fold
 
-    def __init__(self, observe: Observer, steps: int) -> None:
-        super().__init__(observe._scratch, observe.key, observe._echo)
-        self._whole, self._steps = observe, steps
-
-    def __call__(self, step: int, **metrics: float) -> None:
-        self._whole(self._steps + step, **metrics)
+    if world_size > 1:
+        return [train_fold(job) for job in jobs]
+    done: dict[int, FoldDone] = {}
+    for index, fold in map_unordered(train_fold, jobs, workers=1):
+        done[index] = fold
+        observe.progress(len(done), len(jobs), "folds")
+    return [done[index] for index in range(len(jobs))]
 
 
 def shortened(settings: RefinerSettings, share: float) -> RefinerSettings:
@@ -147,18 +143,6 @@ def shortened(settings: RefinerSettings, share: float) -> RefinerSettings:
     )
     fit = settings.fit.model_copy(update={"phases": phases})
     return settings.model_copy(update={"fit": fit, "val_clicks": 0})
-
-
-def _rows(ids: np.ndarray, fold: int, clicks: int, points: np.ndarray, hints: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "id": ids,
-            "fold": fold,
-            "clicks": clicks,
-            "landmarks": list(points.astype(np.float32)),
-            "hinted": list(np.isfinite(hints).all(-1)),
-        }
-    )
 
 
 def main() -> None:

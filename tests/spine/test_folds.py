@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,14 @@ import pytest
 
 from stages.core.data import tables
 from stages.core.data.labels import LabelledFilms
+from stages.core.data.pool import DASK
 from stages.core.data.split import read_split, write_split
 from stages.core.errors import StageError
 from stages.core.model.card import ModelCard, load_weights, save_model
 from stages.core.stage import Observer
+from stages.core.train import checkpoint
 from stages.spine import folds
-from stages.spine.refining import inference, training
+from stages.spine.refining import crossfit, inference, training
 from stages.spine.schema import SCHEMA
 from tests.spine.drawn import SpineStore, small, write_store
 
@@ -36,10 +41,13 @@ def params(**changes: Any) -> folds.Params:
     return folds.Params.model_validate(values | changes)
 
 
-def run(folder: Path, store: SpineStore, name: str = "folds", **changes: Any) -> dict[str, float]:
+def run(
+    folder: Path, store: SpineStore, name: str = "folds", observe: Observer | None = None, **changes: Any
+) -> dict[str, float]:
     return folds.run(
         params(**changes), store.films, store.audit, store.split, folder / "no-pairs.json", folder / "refiner",
-        folder / f"{name}.parquet", folder / name, Observer.quiet(folder / f"scratch-{name}", key="c" * 64),
+        folder / f"{name}.parquet", folder / name,
+        observe or Observer.quiet(folder / f"scratch-{name}", key="c" * 64),
     )  # fmt: skip
 
 
@@ -164,3 +172,44 @@ def test_a_shortened_plan_keeps_an_epoch_of_every_phase() -> None:
     short = folds.shortened(settings, 0.3)
     assert [p.epochs for p in short.fit.phases] == [3, 1]
     assert short.val_clicks == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_folds_on_dask_workers_give_the_bytes_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    store = write_lane(tmp_path)
+    here, there = (Observer.quiet(tmp_path / f"scratch-{n}", key="c" * 64) for n in ("here", "there"))
+    metrics = run(tmp_path, store, "here", here, threads=threads)
+    monkeypatch.setenv(DASK, "local:2")
+    assert run(tmp_path, store, "there", there, threads=threads) == metrics
+    assert there.history == here.history
+    for output in (".parquet", "/weights.pt"):
+        assert (tmp_path / f"there{output}").read_bytes() == (tmp_path / f"here{output}").read_bytes()
+
+
+def test_a_fold_goes_on_where_its_killed_worker_stopped(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = write_lane(tmp_path)
+    mark = tmp_path / "ended"
+    monkeypatch.setenv(DASK, "local:2")
+    monkeypatch.setattr(crossfit, "train_fold", partial(_ending_once, crossfit.train_fold, mark))
+    assert run(tmp_path, store) == made.metrics
+    assert mark.exists()
+    for output in ("folds.parquet", "folds/weights.pt"):
+        assert (tmp_path / output).read_bytes() == (made.folder / output).read_bytes()
+
+
+def _ending_once(train: Callable[[Any], Any], mark: Path, fold: crossfit.Fold) -> Any:
+    """Train; end the worker between two saved epochs, the first time."""
+    if not mark.exists() and fold.number == 1:
+        save = checkpoint.Store.save
+
+        def saved(store: checkpoint.Store, progress: Any) -> None:
+            save(store, progress)
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        checkpoint.Store.save = saved  # type: ignore[method-assign]
+    return train(fold)

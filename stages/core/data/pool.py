@@ -16,6 +16,9 @@ from stages.core.errors import StageError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+DASK = "PLUMBLINE_DASK"
+"""Environment variable: where work is done instead, see `cluster`. No parameter, since it changes no result."""
+
 
 def worker_count(workers: int, items: int) -> int:
     """How many processes to use: `workers`, or one a usable core where it is 0; never more than items."""
@@ -38,6 +41,11 @@ def map_unordered(
     Raises:
         StageError: where a worker died (mostly: the system ended it for lack of memory); names its items.
     """
+    if address := os.environ.get(DASK):
+        from stages.core.data import cluster
+
+        yield from cluster.map_unordered(address, function, items, group)
+        return
     count = worker_count(workers, len(items))
     # Before the workers fork: a child that ends OpenCV threads which it does not have waits for ever.
     single_thread()
@@ -46,12 +54,12 @@ def map_unordered(
             yield index, function(item)
         return
     with ProcessPoolExecutor(count, mp_context=get_context("fork"), initializer=_start_worker) as pool:
-        waiting: dict[Future[_Outcome[Result]], int] = {}
+        waiting: dict[Future[Outcome[Result]], int] = {}
         todo = iter(range(0, len(items), group))
         try:
             while True:
                 while len(waiting) < 2 * count and (start := next(todo, None)) is not None:
-                    waiting[pool.submit(_work, function, items[start : start + group])] = start
+                    waiting[pool.submit(work_on, function, items[start : start + group])] = start
                 if not waiting:
                     return
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
@@ -71,22 +79,23 @@ def map_unordered(
 
 
 @dataclass(frozen=True)
-class _Outcome(Generic[Result]):
-    """Results of a group up to its end or to the first error."""
+class Outcome(Generic[Result]):
+    """Results of a group of items up to its end or to the first error."""
 
     results: list[Result]
     error: Exception | None
 
 
-def _work(function: Callable[[Item], Result], items: Sequence[Item]) -> _Outcome[Result]:
+def work_on(function: Callable[[Item], Result], items: Sequence[Item]) -> Outcome[Result]:
+    """What a worker does with a group of items."""
     results: list[Result] = []
     for item in items:
         try:
             results.append(function(item))
         except Exception as error:
             error.add_note(traceback.format_exc())  # a traceback does not pickle
-            return _Outcome(results, error)
-    return _Outcome(results, None)
+            return Outcome(results, error)
+    return Outcome(results, None)
 
 
 def single_thread() -> None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.core.tracking.database import is_postgresql, mlflow_database, only_writer
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -30,8 +32,8 @@ class TrackingError(RuntimeError):
 
 
 def tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI if set, else the SQLite database at the root of the checkout, whatever the cwd."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or _own_uri(root)
+    """MLFLOW_TRACKING_URI if set, else that of PLUMBLINE_DATABASE, else the SQLite file at the checkout's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or mlflow_database() or _own_uri(root)
 
 
 def is_own_store(root: Path) -> bool:
@@ -40,13 +42,24 @@ def is_own_store(root: Path) -> bool:
 
 
 def artifact_location(root: Path, experiment: str) -> str | None:
-    """Where the checkout's own store keeps an experiment's artifacts; None leaves it to a server."""
-    return (root.resolve() / ARTIFACTS / experiment).as_uri() if is_own_store(root) else None
+    """Where a store that no server keeps has an experiment's artifacts; None leaves it to a server.
+
+    A database that checkouts share keeps them where `PLUMBLINE_ARTIFACTS` says (a folder or s3://...), else in
+    the checkout that made the experiment.
+    """
+    if is_own_store(root):
+        return (root.resolve() / ARTIFACTS / experiment).as_uri()
+    if tracking_uri(root) != mlflow_database():
+        return None
+    place = os.environ.get("PLUMBLINE_ARTIFACTS") or str(root / ARTIFACTS)
+    base = place if "://" in place else Path(place).resolve().as_uri()
+    return f"{base.rstrip('/')}/{experiment}"
 
 
 @contextmanager
 def connected(root: Path) -> Iterator[MlflowClient]:
-    """A client of the store, with its schema up to date, while no other process of this checkout writes.
+    """A client of the store, with its schema up to date, while no other process of this checkout writes, and
+    none of another one to the same PostgreSQL database.
 
     MLflow reads the address of its store from global state in several places, so it is set for the duration
     and put back afterwards.
@@ -54,11 +67,11 @@ def connected(root: Path) -> Iterator[MlflowClient]:
     Raises:
         TrackingError: if another process holds the store for minutes, or it belongs to another checkout.
     """
-    with _locked(root), _quiet():
+    uri = tracking_uri(root)
+    with _locked(root), only_writer(uri), _quiet():
         import mlflow
 
-        uri = tracking_uri(root)
-        if uri.startswith(_SQLITE):
+        if _is_database(uri):
             _upgrade(uri)
         with _global_uri(uri):
             client = mlflow.MlflowClient(uri)
@@ -74,8 +87,8 @@ def prepare(root: Path) -> str:
     server calls this first.
     """
     uri = tracking_uri(root)
-    if uri.startswith(_SQLITE):
-        with _locked(root), _quiet():
+    if _is_database(uri):
+        with _locked(root), only_writer(uri), _quiet():
             _upgrade(uri)
     return uri
 
@@ -99,6 +112,10 @@ def set_aside_if_moved(root: Path) -> Path | None:
 
 class _MovedError(TrackingError):
     pass
+
+
+def _is_database(uri: str) -> bool:
+    return uri.startswith(_SQLITE) or is_postgresql(uri)
 
 
 def _own_uri(root: Path) -> str:
