@@ -1,7 +1,7 @@
 """What prediction does to a film before and after its networks, as operations that ONNX knows.
 
 The counterparts of `core.data.geometry` for one film whose size is known only when the graph runs. Grey values
-are whole numbers after every step, as there; exact halves may round the other way.
+are whole numbers after every step, as there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ def resize(film: Tensor, size: geometry.Size) -> Tensor:
     rows, columns = _cells(film[:, 0]), _cells(film[0])
     shrinks = (rows[-1] >= size[0] - 1) & (columns[-1] >= size[1] - 1)
     down, across = _weights(rows, size[0], shrinks), _weights(columns, size[1], shrinks)
-    return _whole(down @ film.float() @ across.T)
+    grey = down @ film.float() @ across.T
+    # OpenCV rounds halves to even, but upwards where it halves both sides.
+    halves = (rows[-1] == 2 * size[0] - 1) & (columns[-1] == 2 * size[1] - 1)
+    return torch.where(halves, torch.floor(grey + 0.5), torch.round(grey))
 
 
 def warp(film: Tensor, matrix: Tensor, size: geometry.Size) -> Tensor:
@@ -28,7 +31,7 @@ def warp(film: Tensor, matrix: Tensor, size: geometry.Size) -> Tensor:
     sides = torch.tensor([film.shape[1] - 1, film.shape[0] - 1], dtype=torch.float64)
     found = 2 * apply(invert(matrix), place) / sides - 1
     sampled = F.grid_sample(film[None, None], found[None].float(), align_corners=True)
-    return _whole(sampled[0, 0])
+    return torch.round(sampled[0, 0])
 
 
 def sizes(film: Tensor) -> Tensor:
@@ -92,6 +95,3 @@ def _weights(cells: Tensor, target: int, averaging: Tensor) -> Tensor:
     near = 1 - (cells - place).abs()
     return torch.where(averaging, covered / scale, near).clamp_min(0).float()
 
-
-def _whole(grey: Tensor) -> Tensor:
-    return torch.floor(grey + 0.5)
