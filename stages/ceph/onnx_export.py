@@ -52,7 +52,7 @@ def film_model(trained: TrainedCeph) -> FilmModel:
         LANDMARKS: LANDMARKS_SAY,
         EXPECTED: "(K,) float64, px of the film: calibrated mean distance to the truth",
     }
-    return FilmModel(trained.card, trained.stored_size, Graph(trained), {FILM: FILM_SAYS}, outputs, answer)
+    return FilmModel(trained.card, Graph(trained), {FILM: FILM_SAYS}, outputs, answer)
 
 
 def phantoms(n: int = 3) -> list[np.ndarray]:

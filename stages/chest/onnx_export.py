@@ -56,7 +56,7 @@ def film_model(trained: TrainedSystem) -> FilmModel:
         LANDMARKS: LANDMARKS_SAY,
         RADIUS: f"(K,) float64, px of the film: holds the point with the probability {coverage:g}",
     }
-    return FilmModel(trained.card, trained.stored_size, Graph(trained), {FILM: FILM_SAYS}, outputs, answer)
+    return FilmModel(trained.card, Graph(trained), {FILM: FILM_SAYS}, outputs, answer)
 
 
 def phantoms() -> list[np.ndarray]:

@@ -85,7 +85,7 @@ def film_model(model: Path) -> FilmModel:
         WRONG: "(K,) float64, the Detector's probability that the point is wrong; 0 where a user gave it",
         DOUBTED: "(K,) bool: the hint lies so far from where the film shows the point that no other point followed it",
     }
-    return FilmModel(system.card, system.model_size, Graph(system, model), inputs, outputs, answer)
+    return FilmModel(system.card, Graph(system, model), inputs, outputs, answer)
 
 
 def checks(model: FilmModel) -> list[Inputs]:

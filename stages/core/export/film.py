@@ -15,13 +15,7 @@ from stages.core.data import geometry
 
 def resize(film: Tensor, size: geometry.Size) -> Tensor:
     """(H, W) grey values of any size -> (h, w) float32: an average where both sides shrink, else bilinear."""
-    rows, columns = _cells(film[:, 0]), _cells(film[0])
-    shrinks = (rows[-1] >= size[0] - 1) & (columns[-1] >= size[1] - 1)
-    down, across = _weights(rows, size[0], shrinks), _weights(columns, size[1], shrinks)
-    grey = down @ film.float() @ across.T
-    # OpenCV rounds halves to even, but upwards where it halves both sides.
-    halves = (rows[-1] == 2 * size[0] - 1) & (columns[-1] == 2 * size[1] - 1)
-    return torch.where(halves, torch.floor(grey + 0.5), torch.round(grey))
+    return _resized(film.float(), size[0], size[1])
 
 
 def warp(film: Tensor, matrix: Tensor, size: geometry.Size) -> Tensor:
@@ -34,9 +28,10 @@ def warp(film: Tensor, matrix: Tensor, size: geometry.Size) -> Tensor:
     return torch.round(sampled[0, 0])
 
 
+@torch.jit.script
 def sizes(film: Tensor) -> Tensor:
     """Of a film (H, W): float64 (2,), width and height."""
-    return torch.stack((_cells(film[0])[-1], _cells(film[:, 0])[-1])) + 1
+    return torch.tensor([film.shape[1], film.shape[0]], dtype=torch.float64)
 
 
 def resize_points(points: Tensor, source: Tensor | geometry.Size, target: Tensor | geometry.Size) -> Tensor:
@@ -81,17 +76,39 @@ def _sides(size: Tensor | geometry.Size) -> Tensor:
     return size if isinstance(size, Tensor) else fixed([size[1], size[0]])
 
 
-def _cells(line: Tensor) -> Tensor:
-    """Numbers of the pixels of a row or column, in a form that keeps the graph open to any length."""
-    return torch.cumsum(torch.ones_like(line, dtype=torch.float64), 0) - 1
-
-
-def _weights(cells: Tensor, target: int, averaging: Tensor) -> Tensor:
-    """(target, n) float32: what each of n pixels in a line gives to those of a line of another length."""
-    scale = (cells[-1] + 1) / target
+def _shares(n: int, target: int) -> Tensor:
+    """(target, n) float32: which share of each of n pixels in a line falls on those of a shorter line."""
+    cells = torch.arange(n, dtype=torch.float64)
+    scale = n / target
     start = torch.arange(target, dtype=torch.float64).unsqueeze(1) * scale
     covered = torch.minimum(cells + 1, start + scale) - torch.maximum(cells, start)
-    place = torch.minimum((start + scale / 2 - 0.5).clamp_min(0), cells[-1])
-    near = 1 - (cells - place).abs()
-    return torch.where(averaging, covered / scale, near).clamp_min(0).float()
+    return (covered / scale).clamp_min(0.0).float()
 
+
+def _neighbours(n: int, target: int, alone_at_ends: bool) -> tuple[Tensor, Tensor]:
+    """(2, target) pixels of a line of n that each of another line lies between, and their weights of 11 bits."""
+    place = ((torch.arange(target, dtype=torch.float64) + 0.5) * (n / target) - 0.5).float()
+    first = torch.floor(place)
+    share = place - first
+    if alone_at_ends:  # columns beyond the outermost are left out, rows are repeated: other values are cut off
+        share = torch.where((first < 0) | (first >= n - 1), torch.zeros_like(share), share)
+    pixels = torch.stack((first, first + 1)).clamp(0.0, float(n - 1)).long()
+    return pixels, torch.round(torch.stack((1 - share, share)).double() * 2048)
+
+
+@torch.jit.script
+def _resized(film: Tensor, height: int, width: int) -> Tensor:
+    if film.shape[0] >= height and film.shape[1] >= width:
+        grey = _shares(film.shape[0], height) @ film @ _shares(film.shape[1], width).T
+        # OpenCV rounds halves to even, but upwards where it halves both sides.
+        if film.shape[0] == 2 * height and film.shape[1] == 2 * width:
+            return torch.floor(grey + 0.5)
+        return torch.round(grey)
+    # OpenCV's fixed point: weights of 11 bits, a sum that loses 4, products that lose 16, and 2 in the end.
+    column, weight = _neighbours(film.shape[1], width, True)
+    row, share = _neighbours(film.shape[0], height, False)
+    grey = film.double()
+    across = torch.floor((weight[0] * grey[:, column[0]] + weight[1] * grey[:, column[1]]) / 16)
+    upper = torch.floor(share[0][:, None] * across[row[0]] / 65536)
+    lower = torch.floor(share[1][:, None] * across[row[1]] / 65536)
+    return torch.floor((upper + lower + 2) / 4).float()
