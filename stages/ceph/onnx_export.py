@@ -97,6 +97,8 @@ class Graph(nn.Module):
     def _expected(self, spread: Tensor, peak: Tensor) -> Tensor:
         """`ExpectedError.of` of one film's spreads and peaks (K,)."""
         told = self.expected
-        log = told.on_spread * spread.clamp_min(FLOOR_PX).log() + told.on_peak * peak.clamp_min(FLOOR_PX).log()
+        log = (
+            told.on_spread * spread.clamp_min(FLOOR_PX).log() + told.on_peak * peak.clamp_min(FLOOR_PX).log()
+        )
         log = told.intercept + log + on_film.fixed(told.by_landmark)
         return log.exp().clamp_max(told.greatest)

@@ -15,7 +15,18 @@ from stages.chest.phantom_film import draw_film
 from stages.chest.phantom_shape import sample_chest
 from stages.chest.predict import radii_on
 from stages.chest.radius import _LEAST
-from stages.chest.schema import AXIS_QUARTERS, BOTTOM, CHEST, LABEL_SIZE, LEFT, LEVELS, REPORT_FRAME, REPORT_SIZE, RIGHT, TOP
+from stages.chest.schema import (
+    AXIS_QUARTERS,
+    BOTTOM,
+    CHEST,
+    LABEL_SIZE,
+    LEFT,
+    LEVELS,
+    REPORT_FRAME,
+    REPORT_SIZE,
+    RIGHT,
+    TOP,
+)
 from stages.chest.system_model import Rule, TrainedSystem
 from stages.core.data import geometry
 from stages.core.export import film as on_film

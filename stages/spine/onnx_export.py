@@ -132,7 +132,12 @@ class Graph(nn.Module):
         self.refine = Refining(system.loop.refiner, self.propagation, self.stored)
         self.detect = Detecting(detector, self.stored)
         one = OneRound(
-            self.refine, self.detect, Correcting(corrector, self.stored), rule.update, rule.threshold, rule.accept
+            self.refine,
+            self.detect,
+            Correcting(corrector, self.stored),
+            rule.update,
+            rule.threshold,
+            rule.accept,
         )
         film, points = torch.zeros(self.stored), torch.zeros(SCHEMA.n_points, 2, dtype=torch.float64)
         with torch.no_grad(), warnings.catch_warnings():

@@ -90,7 +90,9 @@ def _neighbours(n: int, target: int, alone_at_ends: bool) -> tuple[Tensor, Tenso
     place = ((torch.arange(target, dtype=torch.float64) + 0.5) * (n / target) - 0.5).float()
     first = torch.floor(place)
     share = place - first
-    if alone_at_ends:  # columns beyond the outermost are left out, rows are repeated: other values are cut off
+    if (
+        alone_at_ends
+    ):  # columns beyond the outermost are left out, rows are repeated: other values are cut off
         share = torch.where((first < 0) | (first >= n - 1), torch.zeros_like(share), share)
     pixels = torch.stack((first, first + 1)).clamp(0.0, float(n - 1)).long()
     return pixels, torch.round(torch.stack((1 - share, share)).double() * 2048)
