@@ -96,13 +96,21 @@ def _reads_films(predictor: ModuleType) -> bool:
 
 
 def _film_by_film(predictor: ModuleType, folder: Path) -> Answers:
+    from stages.core.data.decode import FilmError, decode_film
     from stages.core.model.card import load_card
-    from stages.core.model.prediction import read_films
+    from stages.core.model.prediction import LIMITS, read_films
 
     card, model = load_card(folder), predictor.open_model(folder)
 
     def answer(file: Path, allow_phantom: bool, options: dict[str, Any]) -> Answer:
-        (film,) = read_films(card, [file], allow_phantom).values()
+        try:
+            (film,) = read_films(card, [file], allow_phantom).values()
+        except StageError:
+            try:
+                decode_film(file, LIMITS)
+            except FilmError as error:  # a lone file that is no film: the reason goes before the summary
+                return {"error": {"reason": error.reason, "detail": error.detail}}
+            raise
         told = predictor.predict_film(model, film, **options)
         return {**told, "points": [[float(point[axis]) for axis in "xy"] for point in told["landmarks"]]}
 
