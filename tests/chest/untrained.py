@@ -1,4 +1,4 @@
-"""A model folder of the chest lane whose networks have random weights: what a test of answers needs, without training."""
+"""A model folder of the chest lane whose networks have random weights: what a test of answers needs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stages.chest.locating.network import Locator
 from stages.chest.radius import RadiusModel
 from stages.chest.schema import CHEST
 from stages.chest.system_model import ARCHITECTURE
+from stages.chest.system_model import OUT_OF_FOLD as TABLE
 from stages.core.data import tables
 from stages.core.model.card import InputSize, ModelCard, save_model
 
@@ -56,5 +57,5 @@ def write_untrained(
         "radius_px224": [np.ones(15, np.float32)] * len(shapes),
     }
     table = pd.DataFrame({"id": [str(i) for i in range(len(shapes))], **seen})
-    tables.write_table(folder / system.TABLE, table, system.OUT_OF_FOLD)
+    tables.write_table(folder / TABLE, table, system.OUT_OF_FOLD)
     return folder

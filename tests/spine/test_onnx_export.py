@@ -47,7 +47,7 @@ def asked(size: geometry.Size, told: dict[int, tuple[float, float]] | None = Non
 
 def near(model: Path, size: geometry.Size) -> dict[int, tuple[float, float]]:
     """Hints two hundredths of the film beside what the system says of three points."""
-    found = film_model(model).answer(asked(size))[LANDMARKS] / [size[1], size[0]]
+    found = System.open(model, SCHEMA).predict(asked(size)[FILM][None]).points[0] / [size[1], size[0]]
     return {point: (found[point][0] + 0.02, found[point][1] + 0.02) for point in (3, 30, 66)}
 
 
@@ -60,8 +60,9 @@ def exported(model: Path, file: Path) -> Exported:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_file_answers_as_the_system_does(kind: str, tmp_path: Path) -> None:
     model, file = write_untrained(tmp_path / "model", **KINDS[kind]), tmp_path / "m.onnx"
-    exported(model, file)
-    opened, answer = session(file), film_model(model).answer
+    told = film_model(model)
+    write_film_model(file, told, [asked((300, 151)), asked((97, 61), near(model, (97, 61)))])
+    opened, answer = session(file), told.answer
     size = (411, 202)
     for inputs in (
         asked((128, 64)),
@@ -83,10 +84,9 @@ def test_rounds_are_run_and_change_the_answer(tmp_path: Path) -> None:
     inputs = asked((411, 202))
     with_rounds = write_untrained(tmp_path / "loop", HINT)
     without = write_untrained(tmp_path / "off", {**HINT, "rounds": 0})
-    apart = film_model(with_rounds).answer(inputs)[LANDMARKS] - film_model(without).answer(inputs)[LANDMARKS]
-    assert np.abs(apart).max() > 1
-    system = System.open(with_rounds, SCHEMA)
-    assert len(system.predict(inputs[FILM][None]).rounds) == 2
+    one, other = (System.open(m, SCHEMA).predict(inputs[FILM][None]) for m in (with_rounds, without))
+    assert np.abs(one.points - other.points).max() > 1
+    assert (len(one.rounds), len(other.rounds)) == (2, 0)
 
 
 def test_a_loop_that_forgets_its_hints_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

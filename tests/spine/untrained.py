@@ -1,4 +1,4 @@
-"""A model folder of the spine lane whose networks have random weights: what a test of answers needs, without training."""
+"""A model folder of the spine lane whose networks have random weights: what a test of answers needs."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def write_untrained(
     torch.manual_seed(5)
     rng = np.random.default_rng(5)
     refiner = small().model_dump(mode="json")
-    if keybot:
-        refiner["network"] = KEYBOT.model_dump()
+    light = test_corrector.built("heatmap").heatmaps.model_copy(update={"average_mirror": True})
+    refiner["network"] = (KEYBOT if keybot else light).model_dump()
     detector = test_detector.params("windows" if windows else "global").model_dump(mode="json")
     corrector = test_corrector.params("heatmap").model_dump(mode="json")
     built = Architecture.model_validate(refiner["network"])
