@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from stages.core.export.onnx_file import session
 from stages.core.model.card import ModelCard, save_model
 from stages.pose.body.skeleton import JOINTS
 from stages.pose.model.architecture import FORMS, PUBLISHED, Architecture, Form
 from stages.pose.model.forms import INPUTS, build
 from stages.pose.model.forward import angle_inputs
 from stages.pose.model.inference import Refiner
-from stages.pose.onnx_export import export, one_pass, sample_inputs, session
+from stages.pose.onnx_export import export, one_pass, sample_inputs
 
 WINDOW = Architecture(width=48, layers=2, heads=4, dropout=0.05)
 WINDOW_S = (-0.4, -0.2, -0.1, -0.05, 0.0, 0.05, 0.1, 0.2, 0.4)

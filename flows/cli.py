@@ -296,14 +296,11 @@ def export_model(
     out: Annotated[Path, typer.Option(help="the ONNX file to write", metavar="FILE")],
     model: Model = None,
 ) -> None:
-    """Write a model as ONNX and hold its answers against torch (pose)."""
+    """Write a model as one ONNX file, decoding inside, and hold its answers against torch."""
     with errors_in_words():
-        if lane_name != "pose":
-            lane(lane_name)
-            raise StageError(f"the lane {lane_name} has no ONNX export; pose has")
-        from stages.pose.onnx_export import export
-
-        console.print(str(export(_model_folder(lane_name, model), out)), soft_wrap=True)
+        exported = lane(lane_name).module("onnx_export").export(_model_folder(lane_name, model), out)
+        for name, value in exported.lines().items():
+            console.print(f"{name:32} {value}", soft_wrap=True)
 
 
 @app.command()

@@ -168,6 +168,8 @@ def _withdrawn(registered: Registered, candidate: Candidate) -> tuple[str, ...]:
 
 def _register(root: Path, registered: Registered, shelf: Shelved) -> int:
     """Give the model its version, in MLflow and then in the log; what is there already stays."""
+    from flows.serving import golden  # which reads the registry
+
     candidate = shelf.candidate
     known = registered.version_of(candidate.key)
     if known is not None:
@@ -185,6 +187,7 @@ def _register(root: Path, registered: Registered, shelf: Shelved) -> int:
             model_sha256=candidate.model_sha256,
         ),
     )
+    golden.record_registered(shelf)
     return version
 
 

@@ -10,6 +10,7 @@ the model records them under `.plumbline/serving/golden/`, and every later load 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,25 +19,22 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flows.registry.shelf import SHELF
+from flows.lanes import lane
+from flows.registry.shelf import SHELF, Shelved
 from flows.serving import FOLDER
 from flows.serving.settings import GoldenSettings
-from flows.serving.source import Target
-from stages.core.data import geometry
+from flows.serving.source import Target, reads_films
 from stages.core.data.decode import Film
 from stages.core.errors import StageError
-from stages.core.model.card import ModelCard, wrong_fields
+from stages.core.model.card import ModelCard, load_card, wrong_fields
+from stages.core.tracking.example import REVISION, made_up_film
 
-_REVISION = 1
-"""of the picture; points that were recorded on another one do not count"""
 _FILE = "golden.json"
-_GRAINS = (9, 7)
-"""rows and columns of the coarse noise that the picture is made of: edges and plains of a film's scale"""
 
 
 class Golden(BaseModel):
     """Attributes:
-    revision: of the picture.
+    revision: of the picture; points that were recorded on another one do not count.
     points: K pairs of x, y in px of the picture.
     """
 
@@ -56,9 +54,7 @@ class Verdict:
 def picture(card: ModelCard) -> Film:
     """The golden picture of a model: as large as its input, at least 256 px, marked as generated."""
     height, width = (256, 256) if card.input is None else (card.input.height, card.input.width)
-    scale = max(1, -(-256 // min(height, width)))
-    grains = np.random.default_rng(_REVISION).integers(16, 240, _GRAINS).astype(np.uint8)
-    return Film(geometry.resize(grains, (height * scale, width * scale)), phantom=True)
+    return Film(made_up_film(height, width), phantom=True)
 
 
 def points_of(answer: dict[str, Any]) -> np.ndarray:
@@ -112,6 +108,22 @@ def record(shelf: Path, card: ModelCard, predict: Callable[[Film], dict[str, Any
         _write(shelf / _FILE, points_of(predict(picture(card))))
 
 
+def record_registered(shelf: Shelved) -> None:
+    """`record` for a model that was just registered; a lane that reads no films has no golden picture.
+
+    A model that cannot be asked here is a warning: the first service that loads it records its answer.
+    """
+    card = load_card(shelf.model)
+    if not reads_films(card.lane):
+        return
+    predictor = lane(card.lane).module("predict")
+    try:
+        trained = predictor.open_model(shelf.model)
+        record(shelf.folder, card, lambda film: predictor.predict_film(trained, film))
+    except StageError as error:
+        warnings.warn(f"{card.registry_name}: its golden answer was not recorded: {error}", stacklevel=2)
+
+
 def _senseless(points: np.ndarray, card: ModelCard, film: Film) -> str | None:
     """What no working model would say of any picture."""
     if len(points) != len(card.landmarks):
@@ -134,12 +146,12 @@ def _read(path: Path) -> np.ndarray | None:
         golden = Golden.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise StageError(f"{path} is damaged ({wrong_fields(error)}); remove it to record it again") from None
-    return np.array(golden.points) if golden.revision == _REVISION else None
+    return np.array(golden.points) if golden.revision == REVISION else None
 
 
 def _write(path: Path, points: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    golden = {"revision": _REVISION, "points": [[float(x), float(y)] for x, y in points]}
+    golden = {"revision": REVISION, "points": [[float(x), float(y)] for x, y in points]}
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(golden) + "\n", encoding="utf-8")
     partial.replace(path)

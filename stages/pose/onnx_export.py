@@ -10,14 +10,14 @@ it, as `model.windows`, `model.forms` and `Refiner.refine` do.
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stages.core.errors import StageError
+from stages.core.export.onnx_file import require, save, session
 from stages.pose.model.forms import INPUTS, inputs_of
 from stages.pose.model.inference import Refiner
 from stages.pose.model.windows import make_window
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 OUTPUTS = ("refined", "expected_abs_dz_m")
 TOLERANCE = 1e-4
 """Metres by which torch and ONNX Runtime may differ on the poses of the check."""
-_OPSET = 17
 _CHECKED_BATCHES = (1, 7)
 
 
@@ -60,41 +59,24 @@ def export(model: Path, file: Path) -> Exported:
         StageError: onnx or onnxruntime is missing, or the two differ by more than TOLERANCE; the file is then
             removed.
     """
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise StageError(f"{error.name} is not installed: pip install 'plumbline[export]'") from None
+    require()
     import torch
 
     refiner = Refiner.load(model, threads=1)
     names = INPUTS[refiner.form]
     sample = sample_inputs(refiner, 2)
     batch = {0: "batch"}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        # The exporter that torch prefers needs a package more; tracing is sound, no network branches on values.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            one_pass(refiner.network),
-            tuple(torch.from_numpy(array) for array in sample),
-            str(file),
-            input_names=list(names),
-            output_names=list(OUTPUTS),
-            dynamic_axes=dict.fromkeys((*names, *OUTPUTS), batch),
-            opset_version=_OPSET,
-            dynamo=False,
-        )
-    content = onnx.load(str(file))
-    card = {
-        "architecture": refiner.card.architecture,
+    facts = {
+        "lane": refiner.card.lane,
         "dataset": refiner.card.dataset,
+        "architecture": refiner.card.architecture,
         "key": refiner.card.key,
+        "notice": "research use only",
+        "landmarks": json.dumps(refiner.card.landmarks),
     }
-    onnx.helper.set_model_props(
-        content, {"card": json.dumps(card, sort_keys=True), "research_use_only": "true"}
-    )
-    onnx.save(content, str(file))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    inputs = dict(zip(names, map(torch.from_numpy, sample), strict=True))
+    save(file, one_pass(refiner.network), inputs, OUTPUTS, dict.fromkeys((*names, *OUTPUTS), batch), facts)
     difference = max(_difference(refiner, file, n) for n in _CHECKED_BATCHES)
     if not difference <= TOLERANCE:
         file.unlink()
@@ -118,16 +100,6 @@ def one_pass(network: nn.Module) -> nn.Module:
             return answer[0], answer[1].exp()
 
     return OnePass().eval()
-
-
-def session(file: Path) -> Any:
-    """An ONNX Runtime session on one CPU thread."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
 def sample_inputs(refiner: Refiner, n: int) -> tuple[np.ndarray, ...]:

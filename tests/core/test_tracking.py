@@ -250,8 +250,6 @@ def test_a_trained_model_is_logged_and_answers(
         )
         by_content = served.predict(pd.DataFrame({"content": [film.read_bytes()]}))
         poses = served.predict(pd.DataFrame({"content": [b"PK" + bytes(9)]}))
-        with pytest.raises(ValueError, match="either `path` or `content`"):
-            served.predict(pd.DataFrame({"path": [str(film)], "content": [b"x"]}))
         requirements = Path(mlflow.pyfunc.get_model_dependencies(f"models:/{logged.model_id}")).read_text()
     assert list(by_path["landmarks"]) == [[[1.0, 7.0]]] * 2, "a file named twice is answered twice"
     assert list(by_content["landmarks"]) == [[[1.0, 7.0]]]

@@ -479,7 +479,9 @@ def test_a_damaged_shelf_is_noticed(checkout: Checkout) -> None:
         registry.resolve_model("toy-phantom@champion", checkout.root)
 
 
-def test_the_champion_answers_through_mlflow(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_champion_answers_through_mlflow(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import types
 
     import mlflow
@@ -496,7 +498,10 @@ def test_the_champion_answers_through_mlflow(checkout: Checkout, monkeypatch: py
     promote(checkout)
     with tracking.connected(checkout.root):
         served = mlflow.pyfunc.load_model("models:/toy-phantom@champion")
-        answers = served.predict(pd.DataFrame({"path": ["one.jpg", "two.jpg"]}))
+        films = [tmp_path / "one.jpg", tmp_path / "two.jpg"]
+        for film in films:
+            film.write_bytes(b"film")
+        answers = served.predict(pd.DataFrame({"path": [str(film) for film in films]}))
     assert list(answers["file"]) == ["one.jpg", "two.jpg"]
     assert json.loads(answers["answer"][0])["weights"] == "a"
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from stages.core.errors import StageError
+from stages.core.export.onnx_file import session
 from stages.core.model.card import ModelCard, save_model
 from stages.pose import onnx_export
 from stages.pose.body.skeleton import JOINTS
 from stages.pose.model.architecture import FORMS, Form
 from stages.pose.model.forms import INPUTS, build
 from stages.pose.model.inference import Refiner
-from stages.pose.onnx_export import OUTPUTS, export, one_pass, sample_inputs, session
+from stages.pose.onnx_export import OUTPUTS, export, one_pass, sample_inputs
 from tests.pose.test_forms import SMALL, moved
 
 pytest.importorskip("onnx")
@@ -64,7 +65,7 @@ def test_exporting_twice_gives_equal_bytes_that_name_their_model(tmp_path: Path)
         export(model, tmp_path / f"{name}.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
     facts = {entry.key: entry.value for entry in onnx.load(str(tmp_path / "a.onnx")).metadata_props}
-    assert "pose-aware-depth-refiner" in facts["card"]
+    assert "pose-aware-depth-refiner" in facts["architecture"]
     assert str(tmp_path) not in str(facts)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.core.tracking.example import input_example
 from stages.core.tracking.store import KEY_TAG
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ def log_model(
     and needs an active run.
     """
     import mlflow
-    import pandas as pd
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
@@ -76,7 +76,7 @@ def log_model(
             artifacts={"model": str(folder)},
             code_paths=[str(Path(str(stages.__file__)).parent)],
             signature=signature(of_films),
-            input_example=pd.DataFrame({"path": ["film.jpg" if of_films else "poses.npz"]}),
+            input_example=input_example(card["input"]),
             pip_requirements=requirements(),
             metadata={k: card[k] for k in ("lane", "dataset", "key", "research_use_only") if k in card},
             mlflow_model=Model(
@@ -112,7 +112,8 @@ def _note(card: Mapping[str, object]) -> str:
     return (
         f"Landmarks of the lane {card['lane']}, trained on the data set {card['dataset']}. "
         "Research use only.\n\nGive it a table with a column `path` or `content`, one file a row: "
-        "`mlflow.pyfunc.load_model(...).predict(table)`."
+        "`mlflow.pyfunc.load_model(...).predict(table)`, or serve it: `mlflow models serve --env-manager local`. "
+        "`serving_input_example.json` among its files is a request that it answers."
     )
 
 
@@ -123,7 +124,7 @@ def models_of(client: MlflowClient, run: Run) -> list[LoggedModel]:
 
 
 def signature(of_films: bool) -> ModelSignature:
-    """What the served model takes and gives: one row a file, by path on the server or by content.
+    """What the served model takes and gives: one row a file, by path on the server or by content, with hints.
 
     Landmarks are a list of points for a film, and a list of those, one a frame, for a file of poses.
     """
@@ -138,6 +139,7 @@ def signature(of_films: bool) -> ModelSignature:
             [
                 ColSpec(DataType.string, "path", required=False),
                 ColSpec(DataType.binary, "content", required=False),
+                ColSpec(DataType.string, "hints", required=False),
             ]
         ),
         outputs=Schema(
