@@ -46,7 +46,7 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
         if chosen == "phantom" or (chosen is None and profile == "demo"):
             tree["raw"][name] = phantom
         elif chosen is not None:
-            tree["raw"][name] = _as_dependency(root, Path(chosen))
+            tree["raw"][name] = as_dependency(root, Path(chosen))
     partial = file.with_suffix(".yaml.partial")
     with partial.open("w", encoding="utf-8") as stream:
         yaml.dump(tree, stream)
@@ -65,7 +65,7 @@ def selection(root: Path) -> Selection:
     return Selection(tree["profile"], dict(tree["raw"]))
 
 
-def _as_dependency(root: Path, folder: Path) -> str:
+def as_dependency(root: Path, folder: Path) -> str:
     """A path that DVC takes: relative inside the checkout, absolute outside."""
     folder = folder.resolve()
     return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.as_posix()

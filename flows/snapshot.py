@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from flows.lanes import LANES
+from flows.lanes import Lane, known_lanes
 
 HEADER = "| data set | test set | method | error | model minus method (95 % interval) | verdict |"
 RULE = "|---|---|---|---|---|---|"
@@ -56,6 +56,16 @@ HEADLINES = {
     ),
 }
 
+DESCRIBED = Headline(
+    "mean_percent_extent",
+    "mean_percent_extent_low",
+    "mean_percent_extent_high",
+    "{}_mean_percent_extent",
+    "% of extent",
+    "{n_films} films",
+)
+"""of a lane by description"""
+
 
 CLICKS = (0, 1, 2, 3, 5, 10)
 COURSES = {
@@ -68,7 +78,7 @@ COURSES = {
 
 def snapshot(root: Path) -> str:
     """Markdown tables: every evaluated lane's model with each floor paired with it, and what clicks are worth."""
-    rows = [row for lane in LANES for row in _rows(root, lane)]
+    rows = [row for lane in known_lanes(root).values() for row in _rows(root, lane)]
     return "\n".join([HEADER, RULE, *rows, *_clicks(root)])
 
 
@@ -90,13 +100,16 @@ def _clicks(root: Path) -> Iterator[str]:
         yield f"| films displaced by over half a vertebra, {COURSES[ending]} | {' | '.join(cells)} |"
 
 
-def _rows(root: Path, lane: str) -> Iterator[str]:
-    reports = root / "reports" / lane
-    if not (reports / "evaluate.json").is_file() or not (root / LANES[lane].model / "card.json").is_file():
+def _rows(root: Path, lane: Lane) -> Iterator[str]:
+    reports = root / "reports" / lane.name
+    if not (reports / "evaluate.json").is_file() or not (root / lane.model / "card.json").is_file():
         return
-    said, metrics = HEADLINES[lane], json.loads((reports / "evaluate.json").read_text(encoding="utf-8"))
-    card = json.loads((root / LANES[lane].model / "card.json").read_text(encoding="utf-8"))
-    name, test_set = f"{lane}-{card['dataset']} `{card['key'][:8]}`", said.test_set.format(**metrics)
+    said, metrics = (
+        HEADLINES.get(lane.name, DESCRIBED),
+        json.loads((reports / "evaluate.json").read_text(encoding="utf-8")),
+    )
+    card = json.loads((root / lane.model / "card.json").read_text(encoding="utf-8"))
+    name, test_set = f"{lane.name}-{card['dataset']} `{card['key'][:8]}`", said.test_set.format(**metrics)
     interval = "no interval"
     if metrics.get(said.low) is not None:
         interval = f"{metrics[said.low]:.2f} to {metrics[said.high]:.2f}"
