@@ -23,9 +23,9 @@ from stages.custom.raw.record import LabelSet
 from stages.custom.split import best_salt, best_shares
 
 LEAST_SHARE = 0.5
-STORED, FINE, COARSE, THUMBNAIL = 640, 448, 256, 120
+STORED, FINE, COARSE, THUMBNAIL = 640, 416, 256, 120
 """longer sides in px: of stored films, of what the network reads in its last and first step, of the floors'"""
-COARSE_STEPS, FINE_STEPS = 420, 260
+COARSE_STEPS, FINE_STEPS = 420, 160
 """of training, whatever the number of films: some minutes of one core"""
 COARSE_BATCH, FINE_BATCH = 6, 4
 TAKEN = ("core", "custom", "index", "lanes", "names")

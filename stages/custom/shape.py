@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 
-def mean_shape(points: np.ndarray, rounds: int = 5) -> np.ndarray:
+def mean_shape(points: np.ndarray, rounds: int = 30) -> np.ndarray:
     """(K, 2) mean of shapes (N, K, 2) that are laid on each other by shift and size; missing points are NaN.
 
     Its centre is 0 and its points' root mean square distance from it 1; a landmark that nobody has is NaN.
     """
-    shape = _scaled(np.nanmean([_centred(p) for p in points], 0)) if len(points) else points.reshape(0, 2)
+    shape = _centred(np.nanmean([_centred(p) for p in points], 0)) if len(points) else points.reshape(0, 2)
     for _ in range(rounds):
         laid = []
         for film in points:
@@ -18,7 +18,7 @@ def mean_shape(points: np.ndarray, rounds: int = 5) -> np.ndarray:
             laid.append((film - shift) / scale)
         with np.errstate(all="ignore"):
             known = np.isfinite(laid).sum(0)
-            shape = _scaled(np.where(known > 0, np.nansum(laid, 0) / np.maximum(known, 1), np.nan))
+            shape = _centred(np.where(known > 0, np.nansum(laid, 0) / np.maximum(known, 1), np.nan))
     return shape
 
 
@@ -50,7 +50,3 @@ def _fit(shape: np.ndarray, film: np.ndarray) -> tuple[float, np.ndarray]:
 def _centred(points: np.ndarray) -> np.ndarray:
     moved = points - np.nanmean(points, 0)
     return moved / np.sqrt(np.nanmean((moved**2).sum(1)))
-
-
-def _scaled(shape: np.ndarray) -> np.ndarray:
-    return _centred(shape)
