@@ -16,16 +16,16 @@ from flows.profiles import as_dependency
 from stages.core.data.decode import FilmError, FilmLimits, decode_film
 from stages.core.errors import StageError
 from stages.custom.description import Form, LaneDescription, description_file, write_description
-from stages.custom.raw.films import film_facts
+from stages.custom.raw.films import FilmFolder, film_facts
 from stages.custom.raw.forms import form_of, read_labels
 from stages.custom.raw.inventory import RawFilms, read_raw
 from stages.custom.raw.record import LabelSet
 from stages.custom.split import best_salt, best_shares
 
 LEAST_SHARE = 0.5
-STORED, FINE, COARSE, THUMBNAIL = 640, 416, 256, 120
+STORED, FINE, COARSE, THUMBNAIL = 640, 352, 256, 120
 """longer sides in px: of stored films, of what the network reads in its last and first step, of the floors'"""
-COARSE_STEPS, FINE_STEPS = 420, 160
+COARSE_STEPS, FINE_STEPS = 420, 64
 """of training, whatever the number of films: some minutes of one core"""
 COARSE_BATCH, FINE_BATCH = 6, 4
 TAKEN = ("core", "custom", "index", "lanes", "names")
@@ -164,8 +164,7 @@ def _described(
 
 
 def _dataset(films: Path) -> str:
-    from stages.custom.raw.films import FilmFolder
-
+    """ "phantom" where the first film that can be read says that it is generated."""
     for path in FilmFolder(films).paths:
         try:
             return "phantom" if decode_film(path, FilmLimits(1, 200_000_000)).phantom else "own"

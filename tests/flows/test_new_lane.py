@@ -90,8 +90,10 @@ def test_where_it_fails_nothing_is_written(target: Path, tmp_path: Path) -> None
         make(target, "thing", few.write_coco(tmp_path / "few.json"), few.folder)
     with pytest.raises(StageError, match="is not a folder"):
         make(target, "thing", tmp_path / "few.json", tmp_path / "nowhere")
-    with pytest.raises(StageError, match="labels are expected to be"):
+    with pytest.raises(StageError, match=r"nothing\.json does not exist"):
         make(target, "thing", tmp_path / "nothing.json", few.folder)
+    with pytest.raises(StageError, match="labels are expected to be"):
+        make(target, "thing", few.folder, few.folder)
     with pytest.raises(StageError, match="no regular expression"):
         make(target, "thing", tmp_path / "few.json", few.folder, patients="(")
     assert tracked(target) == before

@@ -65,11 +65,18 @@ def fit(
     for number, step in enumerate(settings.steps):
         told = _Later(observe, epochs)
         learn = _Learning(network, settings, step, schema, train, val, device)
-        plan = step.fit
         fitted = trainer.fit(
-            network, network.groups(), len(train.images), learn.loss, learn.validate, plan, seed + number,
-            device, told, name=f"step-{number}",
-        )  # fmt: skip
+            network,
+            network.groups(),
+            len(train.images),
+            learn.loss,
+            learn.validate,
+            step.fit,
+            seed + number,
+            device,
+            told,
+            name=f"step-{number}",
+        )
         epochs += fitted.epochs
     return network.cpu().eval(), epochs
 
