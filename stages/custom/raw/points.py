@@ -42,19 +42,20 @@ def read(path: Path) -> LabelSet:
             f"{path}: expected columns file,landmark,x,y (one row a point) or file,x1,y1,x2,y2,... (one row a "
             f"film), found {', '.join(rows[0])}"
         )
-    film_column: int = file
     body = [row + [""] * (len(header) - len(row)) for row in rows[1:] if any(cell.strip() for cell in row)]
     entries = [(i, row) for i, row in enumerate(body, start=2)]
     films: dict[str, list[tuple[int, list[str]]]] = {}
     for i, row in entries:
-        films.setdefault(row[film_column].strip(), []).append((i, row))
+        films.setdefault(row[file].strip(), []).append((i, row))
     named = {header.index("x"): "x", header.index("y"): "y"} if long else {}
     labels = [
         _label(name, own, header, landmark if long else None, pairs, named) for name, own in films.items()
     ]
-    names = dict.fromkeys(row[landmark].strip() for _, row in entries) if long else dict.fromkeys(pairs)
+    mentioned = (
+        [row[landmark].strip() for _, row in entries] if landmark is not None and long else list(pairs)
+    )
     first: dict[str, str] = {}
-    for name in names:
+    for name in mentioned:
         first.setdefault(name.casefold(), name)
     return LabelSet(tuple(labels), tuple(first.values()))
 
