@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from flows.lanes import LANES
+from flows.lanes import known_lanes
 from flows.services import status
 
 FREE_BYTES = 5_000_000_000
@@ -137,7 +137,7 @@ def _services(root: Path) -> Finding:
 def _raw_folders(root: Path) -> list[Finding]:
     raw = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["raw"]
     found = []
-    for lane in LANES.values():
+    for lane in known_lanes(root).values():
         folder = root / raw[lane.name]
         if raw[lane.name] == lane.phantom:
             state = "generated phantom" + ("" if folder.is_dir() else ", made by the first build")
@@ -157,5 +157,5 @@ def _models(root: Path) -> list[Finding]:
             True,
             str(lane.model) if (root / lane.model / "card.json").is_file() else "none yet: `make repro`",
         )
-        for lane in LANES.values()
+        for lane in known_lanes(root).values()
     ]

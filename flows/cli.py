@@ -24,7 +24,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
                   help="Landmark models that check and correct themselves.")  # fmt: skip
 console = Console()
 
-LaneName = Annotated[str, typer.Argument(help=f"one of {', '.join(LANES)}", metavar="LANE")]
+LaneName = Annotated[str, typer.Argument(help=f"{', '.join(LANES)}, or a lane of your own", metavar="LANE")]
 Model = Annotated[
     str | None,
     typer.Option(help="a folder under models/, NAME@ALIAS (spine-phantom@champion) or models:/NAME/VERSION"),
@@ -86,6 +86,40 @@ def use(
     console.print(
         "Next: `make repro` (or `dvc repro`). What was built with these settings before is restored."
     )
+
+
+@app.command("new-lane")
+def new_lane(
+    name: Annotated[str, typer.Argument(help="of the lane: lower-case letters, digits and _")],
+    labels: Annotated[
+        Path | None,
+        typer.Option("--from", help="coco.json, a labelme folder, or points.csv", metavar="LABELS"),
+    ] = None,
+    films: Annotated[
+        Path | None, typer.Option(help="folder of the films, at any depth", metavar="DIR")
+    ] = None,
+    title: Annotated[str, typer.Option(help="heading of the report")] = "",
+    dataset: Annotated[str, typer.Option(help="models are registered as NAME-DATASET")] = "",
+    spacing_mm: Annotated[float | None, typer.Option(help="mm a px of every film, if known")] = None,
+    patients: Annotated[
+        str | None, typer.Option(help="regular expression on a film's name: its first group is the patient")
+    ] = None,
+    build: Annotated[bool, typer.Option(help="build it at once, up to its report")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="take the lane away again")] = False,
+) -> None:
+    """A lane for your own landmarks: labels and films in, description, parameters and stages out."""
+    from flows import newlane
+
+    with errors_in_words():
+        root = project_root()
+        if remove:
+            lines = newlane.removed(root, name)
+        else:
+            lines = newlane.made(root, name, labels, films, title, dataset, spacing_mm, patients)
+        for line in lines:
+            console.print(line, soft_wrap=True)
+        if build and not remove:
+            raise typer.Exit(newlane.build(root, name, lambda line: console.print(line, soft_wrap=True)))
 
 
 @app.command()

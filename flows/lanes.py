@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from stages.core.errors import StageError
+from stages.core.params import project_root
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Lane:
     """candidates that are offered for promotion before the lane's last one, which then has to beat them"""
     extra_raw: Mapping[str, str] = field(default_factory=dict)
     """further keys of section `raw` in params.yaml, each with the phantom that stands in for it"""
+    description: Path | None = None
+    """of a lane by description: its landmarks, which are data; its code is that of all such lanes"""
 
     @property
     def phantom(self) -> str:
@@ -48,7 +51,8 @@ class Lane:
 
     def module(self, stage: str) -> ModuleType:
         """`stages.<lane>.<stage>`, imported on demand: some bring torch along."""
-        return importlib.import_module(f"stages.{self.name}.{stage}")
+        package = self.name if self.description is None else "custom"
+        return importlib.import_module(f"stages.{package}.{stage}")
 
 
 LANES = {
@@ -65,7 +69,22 @@ LANES = {
 }
 
 
-def lane(name: str) -> Lane:
-    if name not in LANES:
-        raise StageError(f"no lane '{name}'; there are {', '.join(LANES)}")
-    return LANES[name]
+def described(root: Path) -> dict[str, Lane]:
+    """The lanes that `plumbline new-lane` made in a checkout, one for each data/lanes/NAME.json."""
+    return {
+        path.stem: Lane(path.stem, Path("models") / path.stem / "network", judge="folder", description=path)
+        for path in sorted((root / "data" / "lanes").glob("*.json"))
+    }
+
+
+def known_lanes(root: Path | None = None) -> dict[str, Lane]:
+    """The lanes of the project and those described in the checkout `root` (default: the one that this code is in)."""
+    return {**LANES, **described(root or project_root(Path(__file__).parent))}
+
+
+def lane(name: str, root: Path | None = None) -> Lane:
+    """The lane of this name; see `known_lanes`."""
+    known = known_lanes(root)
+    if name not in known:
+        raise StageError(f"no lane '{name}'; there are {', '.join(known)}")
+    return known[name]

@@ -44,7 +44,7 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
         if chosen == "phantom" or (chosen is None and profile == "demo"):
             values[f"raw.{name}"] = phantom
         elif chosen is not None:
-            values[f"raw.{name}"] = _as_dependency(root, Path(chosen))
+            values[f"raw.{name}"] = as_dependency(root, Path(chosen))
     set_values(root / "params.yaml", values)
     return selection(root)
 
@@ -101,7 +101,7 @@ def selection(root: Path) -> Selection:
     return Selection(tree["profile"], {name: str(folder) for name, folder in tree.get("raw", {}).items()})
 
 
-def _as_dependency(root: Path, folder: Path) -> str:
+def as_dependency(root: Path, folder: Path) -> str:
     """A path that DVC takes: relative inside the checkout, absolute outside."""
     folder = folder.resolve()
     return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else folder.as_posix()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from flows.lanes import LANES
+from flows.lanes import LANES, described
 from stages.core.errors import StageError
 
 
@@ -21,7 +21,7 @@ def publish(root: Path, promote: bool) -> Iterator[str]:
     from stages.core import tracking
 
     yield str(tracking.sync(root))
-    for name in LANES if promote else ():
+    for name in {**LANES, **described(root)} if promote else ():
         try:
             yield from offer(root, name, reason="after a build")
         except Exception as error:  # one lane's trouble, or MLflow's, holds up no other lane
@@ -45,7 +45,7 @@ def offer(root: Path, lane: str, reason: str) -> Iterator[str]:
     from flows.registry.log import registered_as
     from stages.core.promotion.candidate import read_candidate
 
-    files = LANES[lane].candidates
+    files = {**LANES, **described(root)}[lane].candidates
     for file in files:
         if not (root / file).is_file():
             continue

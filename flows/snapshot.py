@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from flows.lanes import LANES
+from flows.lanes import Lane, known_lanes
 from flows.profiles import selection
 from stages.core.errors import StageError
 
@@ -63,6 +63,16 @@ HEADLINES = {
     ),
 }
 
+DESCRIBED = Headline(
+    "mean_percent_extent",
+    "mean_percent_extent_low",
+    "mean_percent_extent_high",
+    "{}_mean_percent_extent",
+    "% of extent",
+    "{n_films} films",
+)
+"""of a lane by description"""
+
 
 CLICKS = (0, 1, 2, 3, 5, 10)
 COURSES = {
@@ -75,7 +85,7 @@ COURSES = {
 
 def has_results(root: Path) -> bool:
     """Whether any lane has been evaluated."""
-    return any((root / "reports" / lane / "evaluate.json").is_file() for lane in LANES)
+    return any((root / "reports" / lane / "evaluate.json").is_file() for lane in known_lanes(root))
 
 
 def snapshot(root: Path) -> str:
@@ -83,7 +93,7 @@ def snapshot(root: Path) -> str:
 
     Says the profile, the keys of the models and the command that makes each row again.
     """
-    rows = [row for lane in LANES for row in _rows(root, lane)]
+    rows = [row for lane in known_lanes(root).values() for row in _rows(root, lane)]
     said = f"Profile `{selection(root).profile}`: `make repro`, written here by `plumbline snapshot --write`."
     return "\n".join([said, "", HEADER, RULE, *rows, *_clicks(root)])
 
@@ -130,18 +140,21 @@ def _clicks(root: Path) -> Iterator[str]:
         yield f"| films displaced by over half a vertebra, {COURSES[ending]} | {' | '.join(cells)} |"
 
 
-def _rows(root: Path, lane: str) -> Iterator[str]:
-    reports = root / "reports" / lane
-    if not (reports / "evaluate.json").is_file() or not (root / LANES[lane].model / "card.json").is_file():
+def _rows(root: Path, lane: Lane) -> Iterator[str]:
+    reports = root / "reports" / lane.name
+    if not (reports / "evaluate.json").is_file() or not (root / lane.model / "card.json").is_file():
         return
-    said, metrics = HEADLINES[lane], json.loads((reports / "evaluate.json").read_text(encoding="utf-8"))
-    card = json.loads((root / LANES[lane].model / "card.json").read_text(encoding="utf-8"))
-    name, test_set = f"{lane}-{card['dataset']} `{card['key'][:8]}`", said.test_set.format(**metrics)
+    said, metrics = (
+        HEADLINES.get(lane.name, DESCRIBED),
+        json.loads((reports / "evaluate.json").read_text(encoding="utf-8")),
+    )
+    card = json.loads((root / lane.model / "card.json").read_text(encoding="utf-8"))
+    name, test_set = f"{lane.name}-{card['dataset']} `{card['key'][:8]}`", said.test_set.format(**metrics)
     interval = "no interval"
     if metrics.get(said.low) is not None:
         interval = f"{metrics[said.low]:.2f} to {metrics[said.high]:.2f}"
     shown = f"**{metrics[said.error]:.2f}** {said.unit} ({interval})"
-    yield f"| {name} | {test_set} | **model** | {shown} | | | `dvc repro {lane}-evaluate` |"
+    yield f"| {name} | {test_set} | **model** | {shown} | | | `dvc repro {lane.name}-evaluate` |"
     compared = pd.read_csv(reports / "evaluation" / said.folder / "comparison.csv")
     first = compared.iloc[0]  # the lane's model and its main error come first
     compared = compared[(compared["role"] == "test") & (compared["error"] == first["error"])]

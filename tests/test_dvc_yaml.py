@@ -12,6 +12,7 @@ import yaml
 
 from flows.deps import code_dependencies, imported_files, read_stages, stage_modules
 from stages.core.params import StageParams, load_params, lookup
+from stages.custom.command import params_for
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -21,8 +22,16 @@ every_stage = pytest.mark.parametrize("name", list(STAGES))
 
 
 def params_model(name: str) -> type[StageParams]:
+    """The parameters of a stage; those of a described lane stand in the lane's own section."""
     run = importlib.import_module(MODULES[name]).run
-    return get_type_hints(run)["params"]
+    model = get_type_hints(run)["params"]
+    return params_for(model, described_lane(name)) if described_lane(name) else model
+
+
+def described_lane(name: str) -> str:
+    """The lane of a stage, where data/lanes describes it; else ""."""
+    lane = name.partition("-")[0]
+    return lane if (ROOT / "data" / "lanes" / f"{lane}.json").is_file() else ""
 
 
 def sections(name: str) -> list[str]:
@@ -43,6 +52,7 @@ def outputs(stage: dict[str, Any]) -> set[str]:
 def test_stage_is_the_module_of_its_name(name: str) -> None:
     lane, _, step = name.partition("@")[0].partition("-")
     step = step.replace("-", "_")
+    lane = "custom" if described_lane(name) else lane
     assert MODULES[name] == (f"stages.{lane}.{step}" if step else f"stages.{lane}")
 
 

@@ -29,6 +29,7 @@ from stages.core.data.schema import LandmarkSchema
 from stages.core.errors import StageError
 from stages.core.model.card import ModelCard, load_card
 from stages.core.stage import STATE
+from stages.custom.description import read_description
 
 PORT_VARIABLE, DEFAULT_PORT = "PLUMBLINE_REVIEW_PORT", 8090
 MAP_MODELS = {"ceph": ("stages.ceph.locating.model", "TrainedCeph")}
@@ -95,8 +96,9 @@ def prepare(
     say: Callable[[str], None] = print,
 ) -> ReviewConfig:
     """Gather a lane's review: its queue (made where there is none), films, model and open round."""
-    known = known_lane(lane)
-    schema = lane_schema(lane)
+    known = known_lane(lane, root)
+    described = known.description
+    schema = lane_schema(lane) if described is None else read_description(described).schema
     pictures = open_pictures(root, lane, _raw_folders(root, lane))
     card = load_card(root / known.model)
     queue = queue_file(root, schema, pictures, known.model, card, say)

@@ -47,7 +47,7 @@ def queue_from_predictions(
         raise StageError(f"the lane {schema.lane} has no films of the role train to review")
     items = [
         _item(film, told, schema, card)
-        for film, told in zip(films, _predicted(schema.lane, pictures, films, model, card), strict=True)
+        for film, told in zip(films, _predicted(root, schema.lane, pictures, films, model, card), strict=True)
         if "landmarks" in told
     ]
     ranked = sorted(items, key=lambda item: (-item.score, item.film))[:QUEUED]
@@ -55,14 +55,14 @@ def queue_from_predictions(
 
 
 def _predicted(
-    name: str, pictures: FilmPictures, films: list[str], model: Path, card: ModelCard
+    root: Path, name: str, pictures: FilmPictures, films: list[str], model: Path, card: ModelCard
 ) -> list[dict[str, Any]]:
     """The answers of `plumbline predict` on the films' pictures, in their order."""
     with tempfile.TemporaryDirectory(prefix="plumbline-") as scratch:
         files = [Path(scratch) / f"{film}.png" for film in films]
         for file, film in zip(files, films, strict=True):
             file.write_bytes(pictures.png(film))
-        predict_files = lane(name).module("predict").predict_files
+        predict_files = lane(name, root).module("predict").predict_files
         # The pictures were written here and bear no phantom's mark; the model belongs to these films.
         answers: list[dict[str, Any]] = predict_files(model, files, Path(scratch) / "out", card.is_phantom)
     return answers

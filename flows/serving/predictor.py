@@ -79,7 +79,7 @@ def load(target: Target, folder: Path, root: Path, params: ServingParams) -> Ser
     card = load_card(folder)
     if card.key != target.key or card.registry_name != target.name:
         raise StageError(f"{folder} holds {card.registry_name} ({card.key[:12]}), expected {target}")
-    module = lane(card.lane).module("predict")
+    module = lane(card.lane, root).module("predict")
     trained = module.open_model(folder)
 
     def predict(film: Film, **options: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from flows.lanes import LANES
+from flows.lanes import known_lanes
 from flows.registry import resolve_model
 from flows.registry.log import fold, read_log, registered_as
 from flows.registry.shelf import SHELF, shelved
@@ -129,9 +129,10 @@ class FolderSource:
         return self.path
 
 
-def reads_films(lane: str) -> bool:
+def reads_films(lane: str, root: Path | None = None) -> bool:
     """Whether there is such a lane and its `predict` answers one decoded film."""
-    return lane in LANES and hasattr(LANES[lane].module("predict"), "predict_film")
+    known = known_lanes(root)
+    return lane in known and hasattr(known[lane].module("predict"), "predict_film")
 
 
 def sources(root: Path, wanted: list[str], model: Path | None = None) -> list[Source]:
@@ -146,10 +147,10 @@ def sources(root: Path, wanted: list[str], model: Path | None = None) -> list[So
         StageError: names every word that stands for nothing, or for a lane twice.
     """
     if model is not None:
-        return [_of_folder(model, wanted)]
+        return [_of_folder(root, model, wanted)]
     if wanted == ["all"]:
         there = {entry.lane for entry in read_log(root)}
-        wanted = [name for name in LANES if name in there and reads_films(name)]
+        wanted = [name for name in known_lanes(root) if name in there and reads_films(name, root)]
         if not wanted:
             raise StageError(
                 "no film lane has a registered model: run `make repro`, or `plumbline promote LANE`"
@@ -158,8 +159,9 @@ def sources(root: Path, wanted: list[str], model: Path | None = None) -> list[So
     found: dict[str, Source] = {}
     for word in wanted:
         lane = word.partition("-")[0]
-        if not reads_films(lane):
-            problems.append(f"'{word}': no lane that reads films; the lanes are {', '.join(LANES)}")
+        if not reads_films(lane, root):
+            known = ", ".join(known_lanes(root))
+            problems.append(f"'{word}': no lane that reads films; the lanes are {known}")
         elif lane in found:
             problems.append(f"'{word}': the lane {lane} is served already, by {found[lane].name}")
         else:
@@ -172,9 +174,9 @@ def sources(root: Path, wanted: list[str], model: Path | None = None) -> list[So
     return list(found.values())
 
 
-def _of_folder(model: Path, wanted: list[str]) -> FolderSource:
+def _of_folder(root: Path, model: Path, wanted: list[str]) -> FolderSource:
     lane = load_card(model).lane
-    if not reads_films(lane):
+    if not reads_films(lane, root):
         raise StageError(f"{model} is a model of the lane {lane}, which reads no films")
     if wanted not in (["all"], [lane]):
         raise StageError(f"{model} is a model of the lane {lane}, not of {', '.join(wanted)}")
@@ -185,7 +187,7 @@ def _of_registry(root: Path, lane: str, name: str | None) -> Source:
     known = sorted(n for n, registered in fold(read_log(root)).items() if registered.versions)
     own = [n for n in known if n.partition("-")[0] == lane]
     if name is None:
-        candidate = root / LANES[lane].candidate
+        candidate = root / known_lanes(root)[lane].candidate
         present = read_candidate(candidate).registry_name if candidate.is_file() else None
         if present not in own and len(own) != 1:
             said = (
