@@ -16,7 +16,8 @@ from stages.core.stage import Observer, stage_main
 from stages.core.train.augment import Augmentation
 from stages.core.train.plan import Plan
 from stages.spine.correcting.architecture import LOSSES, Architecture
-from stages.spine.error_set import ErrorSet, save_learned
+from stages.spine.error_set import ErrorSet
+from stages.spine.learned import save_learned
 from stages.spine.schema import SCHEMA
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from stages.core.train.augment import Augmentation, Warps
 from stages.core.train.plan import Plan
 from stages.spine.checking.architecture import Architecture, Threshold
 from stages.spine.checking.threshold import limits_raw
-from stages.spine.error_set import ErrorSet, save_learned
+from stages.spine.error_set import ErrorSet
+from stages.spine.learned import save_learned
 from stages.spine.schema import SCHEMA
 
 if TYPE_CHECKING:
