@@ -63,11 +63,13 @@ class Detecting(nn.Module):
         super().__init__()
         self.network, self.stored = detector.network, stored
         self.size = detector.architecture.size or stored
+        self.n_points = detector.schema.n_points
 
     def forward(self, film: Tensor, points: Tensor, hints: Tensor) -> Tensor:
-        read = _resized(film, self.stored, self.size)[None, None] / 255
+        # Inside an If or a Loop the exporter has lost the shapes.
+        read = _resized(film, self.stored, self.size).reshape(1, 1, *self.size) / 255
         shown = on_film.resize_points(as_told(points, hints), self.stored, self.size).float()
-        wrong = torch.sigmoid(self.network(read, shown[None])[0].double())
+        wrong = torch.sigmoid(self.network(read, shown.reshape(1, self.n_points, 2))[0].double())
         return torch.where(is_given(hints), torch.zeros_like(wrong), wrong)
 
 
