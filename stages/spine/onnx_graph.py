@@ -16,6 +16,7 @@ from stages.core.data import geometry
 from stages.core.export import film as on_film
 from stages.core.model.inputs import as_input
 from stages.spine.checking.inference import TrainedDetector
+from stages.spine.checking.network import WindowDetector, _gaussians, _grey, crop
 from stages.spine.correcting.inference import TrainedCorrector
 from stages.spine.looping.propagation import Propagation
 from stages.spine.refining.hints import Hints
@@ -61,7 +62,9 @@ class Detecting(nn.Module):
 
     def __init__(self, detector: TrainedDetector, stored: geometry.Size) -> None:
         super().__init__()
-        self.network, self.stored = detector.network, stored
+        network = detector.network
+        self.network = Windows(network) if isinstance(network, WindowDetector) else network
+        self.stored = stored
         self.size = detector.architecture.size or stored
         self.n_points = detector.schema.n_points
 
@@ -71,6 +74,30 @@ class Detecting(nn.Module):
         shown = on_film.resize_points(as_told(points, hints), self.stored, self.size).float()
         wrong = torch.sigmoid(self.network(read, shown.reshape(1, self.n_points, 2))[0].double())
         return torch.where(is_given(hints), torch.zeros_like(wrong), wrong)
+
+
+class Windows(nn.Module):
+    """`WindowDetector.forward` of one film, with every shape written out and no scattering."""
+
+    def __init__(self, network: WindowDetector) -> None:
+        super().__init__()
+        self.classifier, self.architecture = network.classifier, network.architecture
+        self.members = nn.Buffer(network.members)
+        spoken = self.members.flatten()
+        places = [torch.nonzero(spoken == point).flatten() for point in range(int(spoken.max()) + 1)]
+        most = max(map(len, places))
+        # Where in all windows' answers each point is spoken of; the first place repeated where there are fewer.
+        self.places = nn.Buffer(torch.stack([torch.cat((p, p[:1].expand(most - len(p)))) for p in places]))
+
+    def forward(self, films: Tensor, points: Tensor) -> Tensor:
+        n, width = self.members.shape
+        side = self.architecture.side
+        chosen = points[0][self.members.flatten()].reshape(1, n, width, 2)
+        crops, shown = crop(films, chosen, self.architecture.margin, side)
+        grey = _grey(crops.reshape(n, 1, side, side), self.architecture.film_channels)
+        maps = _gaussians(shown.reshape(n, width, 2), (side, side), self.architecture.sigma)
+        logits = self.classifier(torch.cat([grey, maps], 1)).reshape(n * width)
+        return logits[self.places].amax(1).reshape(1, -1)
 
 
 class Correcting(nn.Module):

@@ -31,7 +31,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "hint": {"rule": HINT},
     "careful": {"rule": CAREFUL, "members": 1},
     "replace": {"rule": REPLACE, "windows": True, "score": "detector"},
-    "keybot": {"rule": HINT, "keybot": True, "members": 1},
     "off": {"rule": OFF, "propagates": False},
 }
 
@@ -77,6 +76,13 @@ def test_the_file_answers_as_the_system_does(kind: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[DOUBTED], wanted[DOUBTED])
     assert found[DOUBTED][0] == (kind != "off"), "a hint at the other end of the film is doubted"
     np.testing.assert_allclose(found[LANDMARKS][0], inputs[HINTS][0], atol=1e-4)
+
+
+def test_a_network_that_torch_cannot_export_is_refused_in_words(tmp_path: Path) -> None:
+    """KeyBot's Refiner is one: its decoding joins conditions whose types the exporter loses."""
+    with pytest.raises(StageError, match="torch cannot write this network as ONNX: ONNX export does NOT"):
+        exported(write_untrained(tmp_path / "model", HINT, keybot=True, members=1), tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
 
 
 def test_rounds_are_run_and_change_the_answer(tmp_path: Path) -> None:

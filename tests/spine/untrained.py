@@ -36,6 +36,8 @@ def write_untrained(
     refiner = small().model_dump(mode="json")
     light = test_corrector.built("heatmap").heatmaps.model_copy(update={"average_mirror": True})
     refiner["network"] = (KEYBOT if keybot else light).model_dump()
+    if keybot:
+        refiner["fit"]["phases"][0]["weights"] = {"bce": 1.0}
     detector = test_detector.params("windows" if windows else "global").model_dump(mode="json")
     corrector = test_corrector.params("heatmap").model_dump(mode="json")
     built = Architecture.model_validate(refiner["network"])
@@ -52,6 +54,8 @@ def write_untrained(
     weights |= loud
     judge = build_detector(test_detector.built("windows" if windows else "global"), SCHEMA)
     weights |= {f"detector.{name}": value for name, value in judge.state_dict().items()}
+    doubts = weights["detector.classifier.fc.bias" if windows else "detector.whole.1.bias"]
+    doubts += torch.linspace(-1, 1, len(doubts))
     proposer = build_corrector(test_corrector.built("heatmap"), SCHEMA)
     weights |= {f"corrector.{name}": value for name, value in proposer.state_dict().items()}
     films, _ = draw_spines(rng, 12, 17)

@@ -105,7 +105,11 @@ def write_film_model(file: Path, model: FilmModel, checks: Sequence[Inputs]) -> 
     try:
         sample = {name: torch.from_numpy(value.copy()) for name, value in checks[0].items()}
         axes = {FILM: {0: "height", 1: "width"}}
-        save(partial, model.graph.eval(), sample, tuple(model.outputs), axes, _facts(model))
+        given = tuple(sample.values())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes that are fixed on purpose
+            graph = torch.jit.trace(model.graph.eval(), given, check_trace=False)
+        save(partial, graph, sample, tuple(model.outputs), axes, _facts(model))
         exported = _compared(session(partial), model, checks)
         if not exported.of_tolerance <= 1:
             raise StageError(
@@ -136,23 +140,28 @@ def save(
     axes: Mapping[str, Mapping[int, str]],
     facts: Mapping[str, str],
 ) -> None:
-    """Write a traced graph; `axes` are the dimensions of any size, `facts` its metadata."""
+    """Write a network or a traced graph; `axes` are the dimensions of any size, `facts` its metadata."""
     import onnx
     import torch
 
     with warnings.catch_warnings():
         # The exporter that torch prefers needs a package more; what depends on values is scripted or masked.
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            torch.jit.trace(graph, tuple(inputs.values()), check_trace=False),
-            tuple(inputs.values()),
-            str(file),
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes={name: dict(sides) for name, sides in axes.items()},
-            opset_version=OPSET,
-            dynamo=False,
-        )
+        try:
+            torch.onnx.export(
+                graph,
+                tuple(inputs.values()),
+                str(file),
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes={name: dict(sides) for name, sides in axes.items()},
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise StageError(
+                f"torch cannot write this network as ONNX: {str(error).splitlines()[0]}"
+            ) from error
     content = onnx.load(str(file))
     onnx.helper.set_model_props(content, dict(facts))
     onnx.save(content, str(file))
