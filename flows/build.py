@@ -74,7 +74,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     os.environ[SERVED_BY] = str(os.getpid())
     build.serve(
-        name="local",
+        name="served",  # build/local is the worker's
         cron=arguments.cron,
         limit=1,
         global_limit=1,

@@ -87,7 +87,8 @@ def test_a_run_cancelled_in_the_ui_leaves_nothing(miniature: Miniature) -> None:
     miniature.set("left", seconds=60.0)
     server = miniature.start("flows.build", "--serve")
     try:
-        (deployment,) = until(lambda: miniature.ask("deployments/filter", {}), 60.0, "the deployment")
+        served = {"deployments": {"name": {"any_": ["served"]}}}
+        (deployment,) = until(lambda: miniature.ask("deployments/filter", served), 60.0, "the deployment")
         due = {"state": {"type": "SCHEDULED"}}
         run = miniature.ask(f"deployments/{deployment['id']}/create_flow_run", due)
         miniature.wait_for(COMMANDS[0], seconds=120.0)

@@ -24,6 +24,7 @@ from flows.registry.gate import Policy, judge
 from flows.review.store import EventStore, database_file
 from flows.rounds import closing
 from flows.rounds.pointing import events_file, point_at
+from flows.serving import golden
 from stages.ceph.schema import CEPH
 from stages.core.data import tables
 from stages.core.data.split import SPLIT_SCHEMA
@@ -388,6 +389,7 @@ def test_the_base_is_champion_before_any_round_and_is_offered_once(
     checkout.params |= {"seed": 3, "registry": POLICY, "profiles": {"demo": {}}}
     checkout.write_settings()
     monkeypatch.setitem(LANES, "toy", Lane("toy", Path("models/toy/tuned"), earlier=("base_candidate.json",)))
+    monkeypatch.setattr(golden, "record_registered", lambda shelf: None)  # the lane has no code
     offered(checkout, "base", candidate("a", 4.0), "base_candidate.json")
     offered(checkout, "tuned", candidate("b", 3.0, ("landmark porion",)), "candidate.json")
     said = list(publishing.offer(checkout.root, "toy", reason="test"))
