@@ -3,9 +3,10 @@
 DVC parses the whole params.yaml once a stage, and to note one finished stage in dvc.lock it parses and writes
 the whole file with a parser that keeps comments, of which a lock has none. Here params.yaml is parsed once as
 long as it does not change, and a stage's entry takes the place of the old one in the text. What is written is
-the same, byte for byte, and `dvc` itself may be used beside it at any time.
+the same, byte for byte, and DVC as it comes (`python -m dvc`) may be used beside it at any time.
 
-    python -m flows.quick_dvc --wait-for-lock repro
+    dvc repro                     # the script of this name in the project's environment calls `main`
+    python -m flows.quick_dvc repro
 """
 
 from __future__ import annotations
