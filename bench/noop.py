@@ -4,8 +4,9 @@
 
 Three commands, in turn: `dvc repro` as this environment has it (`flows.quick_dvc`), the same of DVC as it comes
 (`python -m dvc repro`, of which nothing is promised), and the flow with a server of its own (`python -m
-flows.build`). The table shows the run of median time of each; below it stands where that time goes. Build and publish everything first. Exit status 1 where a stage runs, or
-a command takes longer than promised on a machine that is otherwise idle: CPU seconds stand beside the clock's.
+flows.build`). The table shows the run of median time of each; below it stands where that time goes. Build and
+publish everything first. Exit status 1 where a stage runs, or a command takes longer than promised on a machine
+that is otherwise idle: CPU seconds stand beside the clock's.
 """
 
 from __future__ import annotations
