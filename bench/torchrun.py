@@ -57,7 +57,7 @@ def main() -> None:
     print(
         f"mean {METRIC}: {one:.3f} and {many:.3f}, {many / one - 1:+.2%}; deviation over seeds {spread:.2%}"
     )
-    sys.exit(abs(many / one - 1) > PROMISED)
+    sys.exit(int(abs(many / one - 1) > PROMISED))
 
 
 def train(folder: Path, seed: int, processes: int, epochs: int | None) -> tuple[float, float]:
