@@ -126,7 +126,7 @@ def new_lane(
 def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages; default all")] = None) -> None:
     """`dvc repro`, then what may not be a stage: journal to MLflow, promotion of the candidates."""
     from flows import dag
-    from flows.publishing import publish
+    from flows.publishing import publish, warm_up
     from flows.repro import environment
 
     with errors_in_words():
@@ -135,10 +135,12 @@ def repro(targets: Annotated[list[str] | None, typer.Argument(help="stages; defa
         for line in dag.heal(root):
             console.print(line, soft_wrap=True)
         with subprocess.Popen(dvc, cwd=root, env=environment()) as process:
+            ready = warm_up(root)
             try:
                 code = process.wait()
             except KeyboardInterrupt:
                 code = process.wait()  # Ctrl-C reached DVC and its stage too: let DVC release its locks
+        ready.join()
         for line in publish(root, promote=code == 0):
             console.print(line, soft_wrap=True)
     raise typer.Exit(code)

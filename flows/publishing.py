@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from flows.lanes import LANES, described
 from stages.core.errors import StageError
+
+
+def warm_up(root: Path) -> threading.Thread:
+    """Import MLflow and make its database while something else works: both take seconds. Join before `publish`.
+
+    What fails here fails there again, and is said there.
+    """
+
+    def work() -> None:
+        from stages.core import tracking
+
+        with suppress(Exception):
+            tracking.prepare(root)
+
+    thread = threading.Thread(target=work, name="warm up", daemon=True)
+    thread.start()
+    return thread
 
 
 def publish(root: Path, promote: bool) -> Iterator[str]:

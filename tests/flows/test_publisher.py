@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows import publisher, publishing
+from stages.core import tracking
 from tests.miniature import until
 
 
@@ -84,3 +85,19 @@ def test_a_caller_that_publishes_itself_is_left_to_it(
     assert not publisher.wanted()
     with publisher.Publisher(tmp_path, warn=pytest.fail) as news:
         news.notify()
+
+
+def test_mlflow_is_made_ready_meanwhile_and_its_trouble_is_left_to_publishing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def trouble(root: Path) -> str:
+        asked.append(root)
+        raise RuntimeError("no database")
+
+    monkeypatch.setattr(tracking, "prepare", trouble)
+    ready = publishing.warm_up(tmp_path)
+    ready.join(60)
+    assert not ready.is_alive()
+    assert asked == [tmp_path]
