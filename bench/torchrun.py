@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from stages.core.params import project_root
+from stages.core.params import parse_params, project_root
 
 PROMISED = 0.01
 """difference of the mean metric, as a share of one process's"""
@@ -63,7 +63,7 @@ def main() -> None:
 def train(folder: Path, seed: int, processes: int, epochs: int | None) -> tuple[float, float]:
     """The metric of a Refiner, and the seconds that its training took."""
     root = project_root()
-    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    params = parse_params(root / "params.yaml")
     params |= {"seed": seed, "threads": 1, "device": "cpu", "world_size": processes}
     if epochs is not None:
         for section in (params, params["profiles"][params["profile"]]):

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flows.lanes import known_lanes
 from flows.services import status
+from stages.core.params import parse_params
 
 FREE_BYTES = 5_000_000_000
 """Disk that the demo, its cache and MLflow's copies fit into with room to spare."""
@@ -81,7 +80,7 @@ def _command_path(root: Path) -> Finding:
 
 
 def _profile(root: Path) -> Finding:
-    tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    tree = parse_params(root / "params.yaml")
     return Finding(
         "profile", tree["profile"] in tree["profiles"], f"{tree['profile']} of {', '.join(tree['profiles'])}"
     )
@@ -90,7 +89,7 @@ def _profile(root: Path) -> Finding:
 def _device(root: Path) -> Finding:
     import torch
 
-    tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    tree = parse_params(root / "params.yaml")
     overlays = tree["profiles"].get(tree["profile"]) or {}
     named = {str(tree["device"]), *_devices(overlays)}
     there = [
@@ -135,7 +134,7 @@ def _services(root: Path) -> Finding:
 
 
 def _raw_folders(root: Path) -> list[Finding]:
-    raw = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["raw"]
+    raw = parse_params(root / "params.yaml")["raw"]
     found = []
     for lane in known_lanes(root).values():
         folder = root / raw[lane.name]

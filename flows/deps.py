@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from stages.core.params import lookup
+from stages.core.params import lookup, parse_params
 
 FRAME = {
     "stages/core/stage.py": "passes paths and parameters on, keeps the journal",
@@ -44,7 +44,7 @@ def read_stages(root: Path) -> dict[str, dict[str, Any]]:
     Of the placeholders only `${key}` and `${item...}` are filled; the others stay as they are written.
     """
     tree = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))
-    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    params = parse_params(root / "params.yaml")
     stages: dict[str, dict[str, Any]] = {}
     for name, stage in tree["stages"].items():
         if "foreach" not in stage:

@@ -11,7 +11,6 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from flows import services
 from stages.core.identity import locked_identity, locked_stages
@@ -55,17 +54,13 @@ def read(root: Path) -> Links:
 def refresh(root: Path) -> Links:
     """`read`, and the runs as MLflow has them now: for use after MLflow was brought up to date."""
     from stages.core import tracking
+    from stages.core.tracking.runs import all_pages
     from stages.core.tracking.store import KEY_TAG
 
     with tracking.connected(root) as client:
         experiments = [e.experiment_id for e in client.search_experiments()]
-        found: list[Any] = []
-        page: str | None = None
-        while page is None or page:
-            runs = client.search_runs(experiments, max_results=1000, page_token=page)
-            found += runs
-            page = runs.token or ""
-    known = {run.data.tags[KEY_TAG]: run.info for run in found if KEY_TAG in run.data.tags}
+        found = all_pages(lambda token: client.search_runs(experiments, max_results=1000, page_token=token))
+        known = {run.data.tags[KEY_TAG]: run.info for run in found if KEY_TAG in run.data.tags}
     links = read(root)
     links.runs = {key: (info.experiment_id, info.run_id) for key, info in known.items()}
     _write(root, links)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from flows.lanes import LANES
 from flows.settings import set_values
 from stages.core.errors import StageError
+from stages.core.params import parse_params
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ def use(root: Path, profile: str, folders: Mapping[str, str | None]) -> Selectio
     Raises:
         StageError: for an unknown profile, or naming every folder that does not exist.
     """
-    tree = _read(root)
+    tree = parse_params(root / "params.yaml")
     _assert_known(profile, tree)
     missing = [f"{n}: {d}" for n, d in folders.items() if d not in (None, "phantom") and not Path(d).is_dir()]
     if missing:
@@ -77,12 +76,7 @@ def assert_known(root: Path, profile: str) -> None:
     Raises:
         StageError: naming those that it has.
     """
-    _assert_known(profile, _read(root))
-
-
-def _read(root: Path) -> dict[str, Any]:
-    text = (root / "params.yaml").read_text(encoding="utf-8")
-    return dict(yaml.load(text, Loader=yaml.CSafeLoader))
+    _assert_known(profile, parse_params(root / "params.yaml"))
 
 
 def _assert_known(profile: str, tree: Mapping[str, Any]) -> None:
@@ -97,7 +91,7 @@ def _raw_folders() -> dict[str, str]:
 
 def selection(root: Path) -> Selection:
     """What params.yaml says now."""
-    tree = _read(root)
+    tree = parse_params(root / "params.yaml")
     return Selection(tree["profile"], {name: str(folder) for name, folder in tree.get("raw", {}).items()})
 
 

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import yaml
-
-from stages.core.params import lookup, merge
+from stages.core.params import lookup, merge, parse_params
 
 INTERVAL = 1.0
 """Least seconds between two updates."""
@@ -67,7 +65,7 @@ def training_epochs(file: Path, keys: Mapping[str, Iterable[str]]) -> dict[str, 
         file: params.yaml.
         keys: stage -> the sections that it reads; those of the profile are laid over the others.
     """
-    tree = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    tree = parse_params(file)
     found = {}
     for stage, names in keys.items():
         sections: dict[str, Any] = {}

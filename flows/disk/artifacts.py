@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flows.disk import Area, Holding, newest, size
 from stages.core import tracking
+from stages.core.tracking.runs import all_pages
 from stages.core.tracking.store import ARTIFACTS, DATABASE, KEY_TAG, is_own_store
 
 if TYPE_CHECKING:
@@ -32,16 +33,10 @@ def holdings(root: Path, wanted: Set[str]) -> list[Holding]:
 
 
 def _models(client: MlflowClient) -> list[LoggedModel]:
-    found: list[LoggedModel] = []
-    for experiment in _experiments(client):
-        token = None
-        while True:
-            page = client.search_logged_models([experiment], max_results=50, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                break
-    return found
+    experiments = _experiments(client)
+    return list(
+        all_pages(lambda token: client.search_logged_models(experiments, max_results=50, page_token=token))
+    )
 
 
 def _experiments(client: MlflowClient) -> list[str]:
@@ -57,16 +52,9 @@ def _registered(client: MlflowClient) -> set[str]:
 
 def _runs(client: MlflowClient) -> set[str]:
     """Runs that are not deleted."""
-    found: set[str] = set()
-    for experiment in _experiments(client):
-        token = None
-        while True:
-            page = client.search_runs([experiment], max_results=1000, page_token=token)
-            found |= {run.info.run_id for run in page}
-            token = page.token
-            if not token:
-                break
-    return found
+    experiments = _experiments(client)
+    runs = all_pages(lambda token: client.search_runs(experiments, max_results=1000, page_token=token))
+    return {run.info.run_id for run in runs}
 
 
 def _model(root: Path, model: LoggedModel, registered: Set[str], wanted: Set[str]) -> Holding:

@@ -15,6 +15,7 @@ from flows.newlane.guess import landmarks_of, mirror_partners
 from flows.profiles import as_dependency
 from stages.core.data.decode import FilmError, FilmLimits, decode_film
 from stages.core.errors import StageError
+from stages.core.params import parse_params
 from stages.custom.description import Form, LaneDescription, description_file, write_description
 from stages.custom.raw.films import FilmFolder, film_facts
 from stages.custom.raw.forms import form_of, read_labels
@@ -50,7 +51,7 @@ class Made:
 
 def refused_name(root: Path, name: str) -> str | None:
     """Why a lane cannot be called so; None where it can."""
-    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    params = parse_params(root / "params.yaml")
     if not NAME.fullmatch(name):
         return "it must be lower-case letters, digits and _, a letter first"
     if description_file(root, name).exists():

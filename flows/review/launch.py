@@ -28,6 +28,7 @@ from flows.review.store import EventStore, database_file
 from stages.core.data.schema import LandmarkSchema
 from stages.core.errors import StageError
 from stages.core.model.card import ModelCard, load_card
+from stages.core.params import parse_params
 from stages.core.stage import STATE
 from stages.custom.description import read_description
 
@@ -136,7 +137,7 @@ def lane_schema(lane: str) -> LandmarkSchema:
 
 def _raw_folders(root: Path, lane: str) -> list[tuple[str, Path | None]]:
     """Stores that may hold films of a queue, with their raw folders: a clinic's first, as films are reviewed there."""
-    raw = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")).get("raw", {})
+    raw = parse_params(root / "params.yaml").get("raw", {})
     return [
         (store, root / raw[key] if key in raw else None)
         for store, key in (("clinic", f"{lane}_clinic"), ("films", lane))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from flows.settings import set_values
 from stages.core.errors import StageError
+from stages.core.params import parse_params
 
 
 def events_file(root: Path, lane: str) -> str:
     """The events that params.yaml names, relative to the checkout."""
-    tree = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    tree = parse_params(root / "params.yaml")
     return str(_section(tree, lane)["events"])
 
 

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from stages.core.tracking.store import KEY_TAG, LANE_TAG, artifact_location
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
+    from mlflow.store.entities import PagedList
 
 _ARTIFACT_BYTES = 5_000_000
 """Larger files stay with DVC: MLflow shows pictures and pages, it does not store data."""
@@ -151,9 +152,19 @@ def _tracked_runs(client: MlflowClient, experiment_ids: list[str]) -> Iterator[R
     """All runs with a key, those deleted in the UI too."""
     from mlflow.entities import ViewType
 
-    tracked, token = f"tags.`{KEY_TAG}` != ''", None
+    tracked = f"tags.`{KEY_TAG}` != ''"
+    return all_pages(
+        lambda token: client.search_runs(
+            experiment_ids, tracked, ViewType.ALL, max_results=1000, page_token=token
+        )
+    )
+
+
+def all_pages(search: Callable[[str | None], PagedList[Item]]) -> Iterator[Item]:
+    """Everything that a search of MLflow finds, given how to ask for the page of a token."""
+    token: str | None = None
     while True:
-        page = client.search_runs(experiment_ids, tracked, ViewType.ALL, max_results=1000, page_token=token)
+        page = search(token)
         yield from page
         token = page.token
         if not token:
