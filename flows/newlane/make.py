@@ -15,9 +15,10 @@ from flows.newlane.guess import landmarks_of, mirror_partners
 from flows.profiles import as_dependency
 from stages.core.data.decode import FilmError, FilmLimits, decode_film
 from stages.core.errors import StageError
+from stages.core.film_facts import film_facts
 from stages.core.params import parse_params
 from stages.custom.description import Form, LaneDescription, description_file, write_description
-from stages.custom.raw.films import FilmFolder, film_facts
+from stages.custom.raw.films import MAX_PIXELS, FilmFolder
 from stages.custom.raw.forms import form_of, read_labels
 from stages.custom.raw.inventory import RawFilms, read_raw
 from stages.custom.raw.record import LabelSet
@@ -185,7 +186,7 @@ def _params(described: LaneDescription, found: RawFilms) -> str:
     """The lane's section of params.yaml."""
     patients = [job.patient for job in found.jobs]
     shares = best_shares(len(set(patients)))
-    sizes = [facts.size for job in found.jobs if (facts := film_facts(job.path))]
+    sizes = [facts.size for job in found.jobs if (facts := film_facts(job.path, MAX_PIXELS))]
     proportion = float(np.median([width / height for width, height in sizes])) if sizes else 1.0
     n_train = shares["train"] * len(found.jobs)
     height, width = _size(proportion, STORED, 16)

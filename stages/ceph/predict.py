@@ -10,8 +10,9 @@ import numpy as np
 from stages.ceph.angles import angles
 from stages.ceph.overlay import write_overlay
 from stages.ceph.schema import CEPH
-from stages.core.data.decode import Film, FilmError
-from stages.core.model.prediction import overlay_names, provenance, read_films
+from stages.core.answers import answer_films
+from stages.core.data.decode import Film
+from stages.core.model.prediction import provenance, read_films
 
 if TYPE_CHECKING:
     from stages.ceph.locating.model import TrainedCeph
@@ -35,18 +36,13 @@ def predict_files(
         StageError: no file is a film, or a phantom's model met a person's film.
     """
     trained = open_model(model)
-    films = read_films(trained.card, files, allow_phantom)
-    names = overlay_names(list(films))
-    out.mkdir(parents=True, exist_ok=True)
-    answers: list[dict[str, Any]] = []
-    for file, film in films.items():
-        if isinstance(film, FilmError):
-            answers.append({"file": str(file), "error": {"reason": film.reason, "detail": film.detail}})
-            continue
-        answer, points, expected = _answer(trained, film)
-        write_overlay(out / names[file], film.pixels, points, expected, answer["angles_deg"])
-        answers.append({"file": str(file), "overlay": names[file], **answer})
-    return answers
+
+    def answer(film: Film, overlay: Path) -> dict[str, Any]:
+        told, points, expected = _answer(trained, film)
+        write_overlay(overlay, film.pixels, points, expected, told["angles_deg"])
+        return told
+
+    return answer_films(read_films(trained.card, files, allow_phantom), out, answer)
 
 
 def open_model(model: Path) -> TrainedCeph:

@@ -9,8 +9,9 @@ import numpy as np
 
 from stages.chest.overlay import write_overlay
 from stages.chest.schema import CHEST, REPORT_FRAME
-from stages.core.data.decode import Film, FilmError
-from stages.core.model.prediction import overlay_names, provenance, read_films
+from stages.core.answers import answer_films
+from stages.core.data.decode import Film
+from stages.core.model.prediction import provenance, read_films
 
 if TYPE_CHECKING:
     from stages.chest.system_model import TrainedSystem
@@ -34,18 +35,13 @@ def predict_files(
         StageError: no file is a film, or a phantom's model met a person's film.
     """
     trained = open_model(model)
-    films = read_films(trained.card, files, allow_phantom)
-    names = overlay_names(list(films))
-    out.mkdir(parents=True, exist_ok=True)
-    answers: list[dict[str, Any]] = []
-    for file, film in films.items():
-        if isinstance(film, FilmError):
-            answers.append({"file": str(file), "error": {"reason": film.reason, "detail": film.detail}})
-            continue
+
+    def answer(film: Film, overlay: Path) -> dict[str, Any]:
         points, radii = _locate(trained, film)
-        write_overlay(out / names[file], film.pixels, points, radii)
-        answers.append({"file": str(file), "overlay": names[file], **_answer(trained, film, points, radii)})
-    return answers
+        write_overlay(overlay, film.pixels, points, radii)
+        return _answer(trained, film, points, radii)
+
+    return answer_films(read_films(trained.card, files, allow_phantom), out, answer)
 
 
 def open_model(model: Path) -> TrainedSystem:

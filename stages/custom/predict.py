@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.core.data.decode import Film, FilmError
-from stages.core.model.prediction import overlay_names, provenance, read_films
+from stages.core.answers import answer_films
+from stages.core.data.decode import Film
+from stages.core.model.prediction import provenance, read_films
 from stages.custom.overlay import write_overlay
 
 if TYPE_CHECKING:
@@ -31,26 +32,14 @@ def predict_files(
         StageError: no file is a film, or a phantom's model met a person's film.
     """
     trained = open_model(model)
-    films = read_films(trained.card, files, allow_phantom)
-    names = overlay_names(list(films))
-    out.mkdir(parents=True, exist_ok=True)
-    answers: list[dict[str, Any]] = []
-    for file, film in films.items():
-        if isinstance(film, FilmError):
-            answers.append({"file": str(file), "error": {"reason": film.reason, "detail": film.detail}})
-            continue
+
+    def answer(film: Film, overlay: Path) -> dict[str, Any]:
         found = trained.predict_film(film.pixels)
-        write_overlay(
-            out / names[file], film.pixels, found.points[0], found.radius[0], trained.described.schema
-        )
-        answers.append(
-            {
-                "file": str(file),
-                "overlay": names[file],
-                **_answer(trained, film, found.points[0], found.radius[0]),
-            }
-        )
-    return answers
+        points, radii = found.points[0], found.radius[0]
+        write_overlay(overlay, film.pixels, points, radii, trained.described.schema)
+        return _answer(trained, film, points, radii)
+
+    return answer_films(read_films(trained.card, files, allow_phantom), out, answer)
 
 
 def open_model(model: Path) -> TrainedLane:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from stages.core.data.decode import Film, FilmError
+from stages.core.answers import answer_films
+from stages.core.data.decode import Film
 from stages.core.errors import StageError
-from stages.core.model.prediction import overlay_names, provenance, read_films
+from stages.core.model.prediction import provenance, read_films
 from stages.spine.cobb import ANGLES, cobb_angles, end_vertebrae
 from stages.spine.hints_text import parse_hints
 from stages.spine.looping.system import Answer, System
@@ -48,17 +49,13 @@ def predict_files(
     films = read_films(system.card, files, allow_phantom)
     if hints and len(films) != 1:
         raise StageError(f"hints belong to one film, but there are {len(films)}: name a single file")
-    names = overlay_names(list(films))
-    out.mkdir(parents=True, exist_ok=True)
-    answers: list[dict[str, Any]] = []
-    for file, film in films.items():
-        if isinstance(film, FilmError):
-            answers.append({"file": str(file), "error": {"reason": film.reason, "detail": film.detail}})
-            continue
-        answer, points = _answer(system, film, hints)
-        write_overlay(out / names[file], film.pixels, points, answer["cobb_degrees"]["major"])
-        answers.append({"file": str(file), "overlay": names[file], **answer})
-    return answers
+
+    def answer(film: Film, overlay: Path) -> dict[str, Any]:
+        told, points = _answer(system, film, hints)
+        write_overlay(overlay, film.pixels, points, told["cobb_degrees"]["major"])
+        return told
+
+    return answer_films(films, out, answer)
 
 
 def open_model(model: Path) -> System:

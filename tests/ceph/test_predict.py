@@ -12,11 +12,12 @@ from PIL import Image
 
 from stages.ceph import base
 from stages.ceph.folder import evaluate_folder
-from stages.ceph.overlay import HEIGHT, POINT, write_overlay
+from stages.ceph.overlay import write_overlay
 from stages.ceph.predict import describe, predict_files
 from stages.ceph.schema import CEPH
 from stages.core.data.decode import PHANTOM_MARK, Film
 from stages.core.errors import StageError
+from stages.core.overlay import HEIGHT, POINT
 from stages.core.stage import Observer
 
 from .stored import RAW, base_params, draw_film, write_store

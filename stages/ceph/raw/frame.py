@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from stages.ceph.raw.described import ISBI, Described, Pair, read_described, same_aspect
-from stages.ceph.raw.files import FilmFacts
 from stages.ceph.raw.layout import Problem
 from stages.ceph.raw.points import outside
 from stages.ceph.schema import CEPH, ISBI_FRAME, ISBI_SPACING_MM
 from stages.core.data import geometry
 from stages.core.errors import StageError
+from stages.core.film_facts import FilmFacts
 
 
 def settle_frame(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stages.ceph.raw.described import same_aspect
-from stages.ceph.raw.files import film_facts, find_copies
+from stages.ceph.raw.files import find_copies
 from stages.ceph.raw.frame import film_spacing, settle_frame, to_film
 from stages.ceph.raw.layout import Listing, Problem, list_raw
 from stages.ceph.raw.points import read_text_label
@@ -18,9 +18,13 @@ from stages.ceph.raw.words import Words, hear_readers, sound_label
 from stages.ceph.schema import CEPH, ISBI_FRAME
 from stages.core.data.convert import KEPT, LEFT_OUT, FilmJob, Refusal
 from stages.core.data.films import pseudonym
+from stages.core.film_facts import film_facts
 
 CLINIC = f"{CEPH.lane}-clinic"
 """what pseudonyms of a clinic's films begin with: file names such as 001 occur in both sets"""
+
+MAX_PIXELS = 100_000_000
+"""of a film whose size is asked for"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,9 @@ def read_raw(folder: Path, clinic: bool = False) -> RawCeph:
     ids = film_ids(listing.labelled | listing.films.keys(), clinic)
     bad = _unusable_files(listing, ids)
     films = {name: paths[0] for name, paths in listing.films.items() if name not in bad}
-    facts = {name: found for name, path in films.items() if (found := film_facts(path)) is not None}
+    facts = {
+        name: found for name, path in films.items() if (found := film_facts(path, MAX_PIXELS)) is not None
+    }
     texts = {name: read_text_label(listing.labels[name]) for name in films if name in listing.labels}
     described, assumed = settle_frame(folder, texts, facts)
 

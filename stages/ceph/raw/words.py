@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from stages.ceph.raw.described import Described
-from stages.ceph.raw.files import FilmFacts
 from stages.ceph.raw.frame import to_film
 from stages.ceph.raw.layout import Problem
 from stages.ceph.raw.points import order_problem, outside, outside_problem, read_labelme
 from stages.ceph.schema import CEPH
+from stages.core.film_facts import FilmFacts
 
 TEXT_READER = "labels"
 """the reader whose words the files in labels/ are"""

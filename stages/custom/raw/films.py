@@ -1,41 +1,17 @@
-"""The pictures of a folder: which file a label speaks of, and what a file tells before it is taken in."""
+"""The pictures of a folder: which file a label speaks of, and which are copies."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from stages.core.data.decode import DICOM_SUFFIXES, FilmError, FilmLimits, decode_film
+from stages.core.data.decode import DICOM_SUFFIXES
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", *DICOM_SUFFIXES)
-_ANY_FILM = FilmLimits(min_side=1, max_pixels=200_000_000)
-"""the engine applies the stage's own limits afterwards"""
-
-
-@dataclass(frozen=True)
-class FilmFacts:
-    """Width and height of a film in px, and mm per px along x and y where the file states them."""
-
-    size: tuple[int, int]
-    spacing_mm: tuple[float, float] | None = None
-
-
-def film_facts(path: Path) -> FilmFacts | None:
-    """Size and spacing of a film, or None where the file tells nothing. Only of DICOM the picture is read."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        if path.suffix.lower() in DICOM_SUFFIXES:
-            film = decode_film(path, _ANY_FILM)
-            height, width = film.pixels.shape
-            return FilmFacts((width, height), film.spacing_mm and (film.spacing_mm[1], film.spacing_mm[0]))
-        with Image.open(path) as picture:
-            return FilmFacts(picture.size)
-    except (FilmError, UnidentifiedImageError, OSError, Image.DecompressionBombError):
-        return None
+MAX_PIXELS = 200_000_000
+"""of a film whose size is asked for"""
 
 
 class FilmFolder:

@@ -13,8 +13,9 @@ from stages.core.data import geometry
 from stages.core.data.convert import KEPT, LEFT_OUT, FilmJob, Refusal
 from stages.core.data.films import pseudonym
 from stages.core.errors import StageError
+from stages.core.film_facts import FilmFacts, film_facts
 from stages.custom.description import LaneDescription
-from stages.custom.raw.films import FilmFacts, FilmFolder, film_facts, find_copies
+from stages.custom.raw.films import MAX_PIXELS, FilmFolder, find_copies
 from stages.custom.raw.forms import read_labels
 from stages.custom.raw.record import FilmLabel, Problem
 
@@ -90,7 +91,7 @@ def read_raw(described: LaneDescription, folder: Path, labels: Path, least_share
     for path in films.paths:
         key = films.key(path)
         id_ = pseudonym(described.name, key)
-        facts = film_facts(path)
+        facts = film_facts(path, MAX_PIXELS)
         problems: list[Problem] = []
         points: np.ndarray | Problem
         if path in copies:
