@@ -1,9 +1,10 @@
-"""DVC's command line with two costs taken out that grow with the number of stages.
+"""DVC's command line with three costs taken out that grow with the number of stages.
 
 DVC parses the whole params.yaml once a stage, and to note one finished stage in dvc.lock it parses and writes
 the whole file with a parser that keeps comments, of which a lock has none. Here params.yaml is parsed once as
-long as it does not change, and a stage's entry takes the place of the old one in the text. What is written is
-the same, byte for byte, and DVC as it comes (`python -m dvc`) may be used beside it at any time.
+long as it does not change, a stage's entry takes the place of the old one in the text, and stages do not each
+import torch anew (warm.py). What is written is the same, byte for byte, and DVC as it comes
+(`python -m dvc`) may be used beside it at any time.
 
     dvc repro                     # the script of this name in the project's environment calls `main`
     python -m flows.quick_dvc repro
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from flows import warm
 from stages.core.identity import remember_params_files
 
 _LOCK_HEAD = "schema: '2.0'\nstages:\n"
@@ -25,10 +27,12 @@ _LOCK_HEAD = "schema: '2.0'\nstages:\n"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`dvc ARGV...`; returns its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
     install()
+    warm.install(one_stage="--single-item" in arguments)
     from dvc.cli import main as dvc
 
-    return int(dvc(list(sys.argv[1:] if argv is None else argv)))
+    return int(dvc(arguments))
 
 
 @functools.cache

@@ -19,13 +19,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 
 import psutil
 
-from flows import quick_dvc
+from flows import quick_dvc, warm
 from flows.processes import follow_parent, tree
 from stages.core.errors import StageError
 from stages.core.lifeline import DVC_PROCESS
@@ -63,6 +63,7 @@ class Runner:
         self._guard = threading.Lock()
         self._running: set[subprocess.Popen[str]] = set()
         self._build_lock: int | None = None
+        self._warm: warm.WarmServer | None = None
         self.stopping = False
 
     @contextmanager
@@ -84,10 +85,12 @@ class Runner:
         with path.open("a") as file:
             _wait_for(file.fileno(), root, 2 * GRACE if patience is None else patience, say)
             self._build_lock, self.stopping = file.fileno(), False
+            self._warm = warm.WarmServer(root)
             try:
                 yield
             finally:
-                self._build_lock = None
+                self._warm.close()
+                self._build_lock = self._warm = None
 
     @contextmanager
     def repro(
@@ -101,19 +104,21 @@ class Runner:
             inherited: file descriptors that the child keeps open for as long as it lives.
         """
         command = [sys.executable, "-u", "-m", "flows.repro", stage, str(os.getpid())]
-        with self._guard:
+        server = self._warm.passed_on() if self._warm else nullcontext(warm.NO_SERVER)
+        with self._guard, server as (variables, connection):
             if self.stopping:
                 raise StoppedError
+            lock = () if self._build_lock is None else (self._build_lock,)
             process = subprocess.Popen(
                 command,
                 cwd=root,
-                env=environment(),
+                env=environment() | variables,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 text=True,
                 errors="replace",
-                pass_fds=inherited if self._build_lock is None else (*inherited, self._build_lock),
+                pass_fds=(*inherited, *lock, *connection),
             )
             self._running.add(process)
         try:
@@ -189,7 +194,10 @@ class _Stopper:
             # A command that is just being started may lose a signal between fork and exec: ask repeatedly.
             signal.setitimer(signal.ITIMER_REAL, TICK, TICK)
         late = time.monotonic() - self._since > GRACE
-        commands = psutil.Process().children(recursive=True)
+        commands = [
+            *psutil.Process().children(recursive=True),
+            *(p for pid in warm.running for p in tree(pid)),
+        ]
         for command in commands:
             with suppress(psutil.NoSuchProcess):
                 command.kill() if late else command.terminate()

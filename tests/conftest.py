@@ -15,6 +15,9 @@ settings.load_profile("plumbline")
 # Two test workers share the machine; a stage under test sets its own number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Builds of small pipelines start their stages as real ones do, from a process that imported something before.
+os.environ.setdefault("PLUMBLINE_WARM", "json,numpy")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

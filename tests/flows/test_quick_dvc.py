@@ -66,7 +66,12 @@ def test_a_build_leaves_the_lock_that_dvc_leaves(template: Path, tmp_path: Path,
 
 def _repro(root: Path, module: str, *options: str) -> None:
     command = [sys.executable, "-m", module, "repro", "--quiet", *options]
-    environment = {"PYTHONPATH": str(SOURCES), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    environment = {
+        "PYTHONPATH": str(SOURCES),
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PLUMBLINE_WARM": "json",
+        "PLUMBLINE_TRACK": "journal",
+    }
     subprocess.run(command, cwd=root, env=environment, check=True)
 
 

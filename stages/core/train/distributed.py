@@ -133,6 +133,7 @@ class _Followers:
     ) -> None:
         context = get_context("spawn")  # a fork would copy torch's threads and CUDA's state in any condition
         self._finished = threading.Event()
+        self._asking = threading.Lock()  # a status can be asked once: who asks meanwhile would hear of none
         self._reports: list[Connection] = []
         self._processes: list[SpawnProcess] = []
         for rank in range(1, world_size):
@@ -151,34 +152,42 @@ class _Followers:
         """Which process failed, and why; waits a moment for one that is just ending."""
         wait([p.sentinel for p in self._processes], timeout=_GRACE_SECONDS)
         last = len(self._processes)
-        for rank, (process, report) in enumerate(zip(self._processes, self._reports, strict=True), 1):
-            process.join(0.5)
-            if reason := _reason(process.exitcode, report):
-                return f"process {rank} of 0 to {last} that train together {reason}"
+        with self._asking:
+            for rank, (process, report) in enumerate(zip(self._processes, self._reports, strict=True), 1):
+                process.join(0.5)
+                if reason := _reason(process.exitcode, report):
+                    return f"process {rank} of 0 to {last} that train together {reason}"
         return f"the {last + 1} processes that train together lost contact; run again"
 
     def let_go(self) -> None:
         """Wait for those that have done their work to end."""
         self._finished.set()
         for process in self._processes:
-            process.join(_GRACE_SECONDS)
+            with self._asking:
+                process.join(_GRACE_SECONDS)
 
     def end(self) -> None:
         """End those that still run."""
         self._finished.set()
-        for process in self._processes:
-            process.kill()
-            process.join()
+        with self._asking:
+            for process in self._processes:
+                process.kill()
+                process.join()
 
     def _watch(self) -> None:
         """End the leader where a process died and nothing else makes it notice: NCCL waits for ever."""
         alive = list(self._processes)
-        while alive and all(p.exitcode in (None, 0) for p in self._processes):
+        while alive and not self._failed():
             wait([p.sentinel for p in alive])
-            alive = [p for p in alive if p.is_alive()]
-        if not self._finished.wait(_GRACE_SECONDS) and any(p.exitcode for p in self._processes):
+            with self._asking:
+                alive = [p for p in alive if p.is_alive()]
+        if not self._finished.wait(_GRACE_SECONDS) and self._failed():
             print(f"ERROR: {self.what_happened()}", file=sys.stderr, flush=True)
             os._exit(1)
+
+    def _failed(self) -> bool:
+        with self._asking:
+            return any(p.exitcode not in (None, 0) for p in self._processes)
 
 
 def _reason(status: int | None, report: Connection) -> str:

@@ -136,6 +136,22 @@ def test_a_killed_process_fails_the_run_in_words(tmp_path: Path) -> None:
     assert not dist.is_initialized()
 
 
+def test_the_reason_is_told_though_another_thread_asks_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waitpid = os.waitpid
+
+    def slow_to_tell(pid: int, options: int) -> tuple[int, int]:
+        found = waitpid(pid, options)
+        if found[0]:  # the status is taken, and known to this thread alone
+            time.sleep(2.0)
+        return found
+
+    monkeypatch.setattr(os, "waitpid", slow_to_tell)
+    with pytest.raises(StageError, match=r"process 1 of 0 to 1 .* was ended by SIGKILL"):
+        run(tmp_path, 2, happens="rank 1 is killed")
+
+
 def test_a_bad_loss_in_another_process_is_told_in_its_words(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"process 1 of 0 to 1 .* stopped: the loss is nan in epoch 2"):
         run(tmp_path, 2, happens="rank 1 gets a bad loss")
