@@ -7,9 +7,16 @@ The clinic's films are dealt into three folds. The films of two folds are the po
 the third are judged, so that every film is judged once, by models that learned nothing from it. Reader A reviews the
 first 0, 10, 20 or 40 films of the pool (ceph-simulate's reviewer: points within the tolerance are accepted where the
 base put them), most uncertain films first (ceph-scores' choice, on the base's val films) or in random order; the base
-is fine-tuned on them with half of every epoch from its own training films (replay), for the same number of steps
-whatever the number of films. 40 films are the whole pool, so that both orders end in one model. `trained on` is the
-base after as many further steps on its own films alone: what more training is worth without any review.
+is fine-tuned on them and on its own training films (replay). 40 films are the whole pool, so that both orders end in
+one model. `trained on` is the base after as many further steps on its own films alone: what more training is worth
+without any review.
+
+    python -m bench.ceph_clinic --choose ...
+
+says first how much replay and how many epochs: each of CANDIDATES is trained on 30 random films of each fold's pool and
+measured on the base's val and gate films. Taken is the one that shows reviewed films most often while the base does
+not get worse there in the mean (ceph_clinic_replay.csv). The change on the ten films of the pool that were not
+reviewed stands beside it for information; it decides nothing, since other folds judge these films.
 
 Errors are told against reader A, reader B and the mean of both, in px of the film and in percent of the S-N distance;
 the distance of the readers from each other stands beside them. The base's own test films are measured before and
@@ -25,7 +32,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -61,10 +68,10 @@ FOLDS = 3
 SIZES = (10, 20, 40)
 ORDERS = ("uncertain", "random")
 TRAINED_ON = "trained on"
-REPLAY = 0.5
 SEED = 20
 RATE = 0.0003
-EPOCHS = 2
+CHOSEN_ON = 30
+"""reviewed films of a pool on which replay and epochs are chosen"""
 BOOTSTRAP = Bootstrap(resamples=2000, level=0.95, method="bca", minimum_groups=6)
 WEIGHTS = FoldSettings(tolerance_mm=2.0, tolerance_px=8.0, accepted=0.5, corrected=1.0, hidden=1.0)
 REVIEWER: dict[str, Any] = {
@@ -88,6 +95,17 @@ SCORES: dict[str, Any] = {
     "folds": 3,
     "bootstrap": {"resamples": 200, "level": 0.95},
 }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Share of an epoch's films that are the base's, at least; and epochs."""
+
+    replay: float
+    epochs: int
+
+
+CANDIDATES = [Settings(replay, epochs) for replay in (0.5, 0.75, 0.9) for epochs in (2, 4)]
 
 
 @dataclass(frozen=True)
@@ -125,6 +143,8 @@ class Study:
     base: Path
     work: Path
     threads: int
+    device: str
+    settings: Settings
 
     @cached_property
     def data(self) -> LabelledFilms:
@@ -212,10 +232,11 @@ def tune(study: Study, arm: Arm) -> Locator:
     known = base_films(study.data, "train")
     if arm.films:
         reviewed = reviewed_films(study.store, study.review(arm))
-        base_rows, reviewed_rows = with_replay(len(known), len(reviewed), REPLAY)
+        base_rows, reviewed_rows = with_replay(len(known), len(reviewed), study.settings.replay)
         epoch = known.take(base_rows).followed_by(reviewed.take(reviewed_rows))
     else:
-        epoch = known.take(np.arange(round(len(known) / REPLAY)) % len(known))
+        steps = sum(map(len, with_replay(len(known), SIZES[-1], study.settings.replay)))
+        epoch = known.take(np.arange(steps) % len(known))
     settings = study.model.settings
     trained = fit(
         settings,
@@ -223,12 +244,12 @@ def tune(study: Study, arm: Arm) -> Locator:
         epoch.points,
         epoch.weight,
         None,
-        plan(settings.fit),
+        plan(settings.fit, study.settings.epochs),
         study.model.state,
         study.observe,
         seed=SEED,
         threads=study.threads,
-        device_name="cpu",
+        device_name=study.device,
         sizes_raw=epoch.sizes_raw,
         name=arm.name,
     )
@@ -236,13 +257,14 @@ def tune(study: Study, arm: Arm) -> Locator:
 
     network = build_network(settings.network, CEPH.n_points, settings.input.size)
     network.load_state_dict(trained.state)
-    return Locator(network.eval(), settings, torch.device("cpu"))
+    device = torch.device(study.device)
+    return Locator(network.to(device).eval(), settings, device)
 
 
-def plan(base: Plan) -> Plan:
+def plan(base: Plan, epochs: int) -> Plan:
     """The base's optimiser for few epochs at a small rate."""
     last = base.phases[-1]
-    phase = last.model_copy(update={"epochs": EPOCHS, "rates": dict.fromkeys(last.rates, RATE)})
+    phase = last.model_copy(update={"epochs": epochs, "rates": dict.fromkeys(last.rates, RATE)})
     return base.model_copy(update={"phases": (phase,), "monitor": "", "patience": 0, "ema_decay": 0.95})
 
 
@@ -266,7 +288,7 @@ def answers(study: Study, arm: Arm) -> Answers:
         points = np.full((len(study.store), CEPH.n_points, 2), np.nan)
         found = locator.locate(np.asarray(study.store.images[judged])).points
         points[judged] = study.store.to_raw(found, judged)
-        after = base_test_mm(study, locator) if arm.order in ("all", TRAINED_ON) else np.empty(0)
+        after = base_mm(study, locator, "test") if arm.order in ("all", TRAINED_ON) else np.empty(0)
         events = read_events(study.work / "reviews" / arm.name) if arm.films else []
         verdicts = [event.verdict for event in events]
         effort = [verdicts.count(verdict) for verdict in ("accept", "correct")]
@@ -281,13 +303,57 @@ def answers(study: Study, arm: Arm) -> Answers:
         return Answers(saved["points"], mm, {"accepted": accepted, "corrected": corrected})
 
 
-def base_test_mm(study: Study, locator: Locator) -> np.ndarray:
-    """Mean radial error of each test film of the base, each looked at once, mm."""
-    rows = study.data.rows("test")
+def base_mm(study: Study, locator: Locator, *roles: str) -> np.ndarray:
+    """Mean radial error of each of the base's films of some roles, each looked at once, mm."""
+    rows = study.data.rows(*roles)
     store = study.data.films
     found = store.to_raw(locator.locate_once(np.asarray(store.images[rows])).points, rows)
     spacing = read_spacing(study.films, store.ids[rows])[:, None]
     return film_errors(radial_errors(found * spacing, study.data.landmarks_raw[rows] * spacing))
+
+
+def choose(study: Study) -> tuple[Settings, pd.DataFrame]:
+    """Replay and epochs, and one row a candidate; see the module's docstring."""
+    rows = []
+    for candidate in CANDIDATES:
+        trial = replace(study, settings=candidate, work=study.work / f"{candidate.replay}-{candidate.epochs}")
+        shared = {"data", "store", "model", "seen", "uncertainty", "folds"}  # read once for all candidates
+        trial.__dict__.update({name: getattr(study, name) for name in shared})
+        tried = [tried_on_fold(trial, number) for number in range(FOLDS)]
+        base, clinic = (np.mean([one[i] for one in tried], axis=0) for i in (0, 1))
+        known = len(study.data.trainable("train"))
+        shown = candidate.epochs * len(with_replay(known, CHOSEN_ON, candidate.replay)[1])
+        row = {"replay": candidate.replay, "epochs": candidate.epochs, "reviewed_shown": shown}
+        ids = study.data.films.ids[study.data.rows("val", "gate")]
+        row |= _paired("base_minus_before_mm", base, np.zeros(len(base)), ids)
+        rows.append(row | {"clinic_minus_before_percent_sn": float(clinic.mean())})
+        print(rows[-1], flush=True)
+    found = pd.DataFrame(rows)
+    harmless = found[found["base_minus_before_mm"] <= 0]
+    if harmless.empty:
+        raise StageError("every candidate makes the base worse: add candidates with more replay")
+    best = harmless.loc[harmless["reviewed_shown"].idxmax()]
+    return Settings(float(best["replay"]), int(best["epochs"])), found
+
+
+def tried_on_fold(trial: Study, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Changes of the base's val and gate films, mm, and of the unreviewed films of a fold's pool, percent of S-N."""
+    arm = Arm(number, "random", CHOSEN_ON)
+    kept = trial.work / f"{arm.name}.npz"
+    if not kept.is_file():
+        locator, others = tune(trial, arm), trial.order(arm)[CHOSEN_ON:]
+        after = base_mm(trial, locator, "val", "gate") - base_mm(trial, trial.model.locator, "val", "gate")
+        truth = truths(trial)
+        percents = []
+        for one in (locator, trial.model.locator):
+            points = np.full((len(trial.store), CEPH.n_points, 2), np.nan)
+            found = one.locate_once(np.asarray(trial.store.images[others])).points
+            points[others] = trial.store.to_raw(found, others)
+            percents.append(errors(points, truth["reader_a"], truth["mean"])[1][others])
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, base=after, clinic=percents[0] - percents[1])
+    with np.load(kept) as saved:
+        return saved["base"], saved["clinic"]
 
 
 def truths(study: Study) -> dict[str, np.ndarray]:
@@ -344,7 +410,7 @@ def _base_rows(study: Study, by_way: dict[tuple[str, int], list[Answers]]) -> pd
     """The base's own test films before and after; after reviews, the mean over the folds' models."""
     kept = study.work / "base_test.npy"
     if not kept.is_file():
-        np.save(kept, base_test_mm(study, study.model.locator))
+        np.save(kept, base_mm(study, study.model.locator, "test"))
     ids, before = study.data.films.ids[study.data.rows("test")], np.load(kept)
     rows = [{"order": "base", "films": 0, "against": "base test"} | _mean("error_mm", before, ids)]
     for order, films in ((TRAINED_ON, 0), ("all", SIZES[-1])):
@@ -373,15 +439,27 @@ def main(argv: list[str] | None = None) -> None:
     for name in ("clinic", "films", "split", "base", "work"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--replay", type=float, default=0.9)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--choose", action="store_true", help="choose replay and epochs, and end")
     parser.add_argument("--out", type=Path, default=Path("reports/studies"))
     told = parser.parse_args(argv)
-    study = Study(told.films, told.split, told.clinic, told.base, told.work, told.threads)
+    settings = Settings(told.replay, told.epochs)
+    study = Study(
+        told.films, told.split, told.clinic, told.base, told.work, told.threads, told.device, settings
+    )
     pool = int((study.folds != 0).sum())
     if pool < SIZES[0]:
         raise StageError(f"{told.clinic} has {len(study.store)} films: too few for a pool of {SIZES[0]}")
-    done = table(study)
     told.out.mkdir(parents=True, exist_ok=True)
-    done.to_csv(told.out / "ceph_clinic.csv", index=False, float_format="%.4g", lineterminator="\n")
+    if told.choose:
+        best, done = choose(study)
+        print(f"taken: replay {best.replay}, {best.epochs} epochs")
+        name = "ceph_clinic_replay.csv"
+    else:
+        done, name = table(study), "ceph_clinic.csv"
+    done.to_csv(told.out / name, index=False, float_format="%.4g", lineterminator="\n")
     print(done.to_string(float_format=lambda v: f"{v:.3f}"))
 
 
