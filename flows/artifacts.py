@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from flows.lanes import LANES
+from flows.lanes import known_lanes
 from flows.links import Links
 from flows.snapshot import has_results, snapshot
 
@@ -25,19 +25,15 @@ def slug(stage: str) -> str:
     return re.sub("[^a-z0-9]+", "-", stage.lower()).strip("-")
 
 
-def lane_of(stage: str) -> str:
-    """The lane that a stage belongs to; "" for stages that span lanes."""
-    lane = stage.partition("-")[0]
-    return lane if lane in LANES else ""
-
-
 def rows(
-    outcomes: Mapping[str, str], seconds: Mapping[str, float], links: Links, ui: str | None
+    root: Path, outcomes: Mapping[str, str], seconds: Mapping[str, float], links: Links, ui: str | None
 ) -> Iterator[dict[str, object]]:
-    """The table of stages, a row each."""
+    """The table of stages, a row each; stages that span lanes have none."""
+    lanes = known_lanes(root)
     for stage, outcome in outcomes.items():
+        lane = stage.partition("-")[0]
         yield {
-            "lane": lane_of(stage),
+            "lane": lane if lane in lanes else "",
             "stage": stage,
             "outcome": outcome,
             "seconds": seconds.get(stage, ""),
@@ -58,7 +54,7 @@ def show(
         links: keys and runs.
         ui: where the MLflow UI is, None where none runs.
     """
-    table = list(rows(outcomes, seconds, links, ui))
+    table = list(rows(root, outcomes, seconds, links, ui))
     create_table_artifact(key="stages", table=table, description="What DVC did with each stage")
     if set(outcomes.values()) == {"Unchanged"}:
         return

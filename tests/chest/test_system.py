@@ -19,6 +19,7 @@ from stages.chest.schema import CHEST
 from stages.chest.system_model import Rule, TrainedSystem
 from stages.core.data import geometry, tables
 from stages.core.data.labels import LabelledFilms
+from stages.core.data.pool import DASK
 from stages.core.errors import StageError
 from stages.core.evaluate.errors import radial_errors
 from stages.core.params import load_params
@@ -94,6 +95,19 @@ def test_folds_in_processes_of_their_own_give_the_same_bytes(lane: Lane, made: M
     observe = Observer.quiet(tmp_path / "scratch")
     coarse.run(params, lane.films, lane.split, tmp_path / "coarse.parquet", tmp_path / "coarse", observe)
     assert (tmp_path / "coarse.parquet").read_bytes() == (made.folder / "coarse.parquet").read_bytes()
+
+
+def test_folds_on_dask_workers_give_the_same_bytes(
+    made: Made, lane: Lane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DASK, "local:2")
+    observe = Observer.quiet(tmp_path / "scratch")
+    found = coarse.run(
+        coarse_params(), lane.films, lane.split, tmp_path / "coarse.parquet", tmp_path / "coarse", observe
+    )
+    assert found == made.metrics["coarse"]
+    for output in ("coarse.parquet", "coarse/weights.pt"):
+        assert (tmp_path / output).read_bytes() == (made.folder / output).read_bytes()
 
 
 def test_only_development_films_are_used_and_each_by_a_network_that_has_not_seen_it(

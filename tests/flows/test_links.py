@@ -56,10 +56,15 @@ def test_a_row_names_lane_key_and_run(checkout: Checkout) -> None:
     key = checkout.run("spine-train", {"models/spine": b"one"})
     checkout.run("index", {"reports/index.html": b"page"})
     tracking.sync(checkout.root)
-    outcomes = {"spine-train": "Ran", "index": "Unchanged", "chest-train": "Failed"}
+    (checkout.root / "data/lanes").mkdir(parents=True)
+    (checkout.root / "data/lanes/hands.json").write_text("{}", encoding="utf-8")
+    outcomes = {"spine-train": "Ran", "index": "Unchanged", "chest-train": "Failed", "hands-report": "Ran"}
     found = links.refresh(checkout.root)
-    train, index, chest = artifacts.rows(outcomes, {"spine-train": 1.5}, found, "http://ui")
+    train, index, chest, hands = artifacts.rows(
+        checkout.root, outcomes, {"spine-train": 1.5}, found, "http://ui"
+    )
     assert (train["lane"], train["key"], train["seconds"]) == ("spine", key[:12], 1.5)
     assert str(train["MLflow run"]).startswith("http://ui/#/experiments/")
     assert (index["lane"], index["outcome"]) == ("", "Unchanged")
     assert (chest["lane"], chest["key"], chest["MLflow run"]) == ("chest", "", "")
+    assert hands["lane"] == "hands"

@@ -98,7 +98,11 @@ def save_tensors(file: Path, state: Mapping[str, Tensor]) -> None:
     """
     import torch
 
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    # `contiguous()` alone leaves the strides of dimensions of length 1 as they are, and they are saved too
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
     # Saved through memory: torch.save writes a file's name into the archive, and the file below is renamed.
     buffer = io.BytesIO()
     torch.save(plain, buffer)

@@ -58,6 +58,19 @@ def test_the_same_model_is_the_same_bytes(tmp_path, card) -> None:
     assert not list(tmp_path.rglob("*.partial"))
 
 
+def test_strides_leave_no_trace_in_the_bytes(tmp_path, card) -> None:
+    weight = torch.arange(72.0).view(8, 1, 3, 3)
+    last = weight.to(memory_format=torch.channels_last)
+    odd = last.as_strided(last.shape, (9, 1, 3, 1))  # contiguous in torch's eyes, whatever its second stride
+    for name, tensor in (("plain", weight), ("last", last), ("odd", odd)):
+        save_model(tmp_path / name, {"w": tensor}, card)
+    assert (
+        folder_digest(tmp_path / "plain")
+        == folder_digest(tmp_path / "last")
+        == folder_digest(tmp_path / "odd")
+    )
+
+
 def test_the_card_file_says_schema_and_research_use_only(tmp_path, card) -> None:
     save_model(tmp_path, network(), card)
     written = json.loads((tmp_path / "card.json").read_text())
