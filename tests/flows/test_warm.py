@@ -202,3 +202,25 @@ def _name_of_parent(process: psutil.Process) -> set[str]:
         return {" ".join(process.parent().cmdline())} if process.parent() else set()
     except psutil.NoSuchProcess:
         return set()
+
+
+def test_importing_the_libraries_leaves_cuda_to_the_stages() -> None:
+    """A process that asked CUDA anything before it was forked could not use it."""
+    script = (
+        "import importlib, torch\n"
+        "asked = []\n"
+        "torch._C._cuda_getDeviceCount = lambda: asked.append(1) or 0\n"
+        "torch._C._cuda_init = lambda: asked.append(2)\n"
+        "from flows.warm_server import LIBRARIES, TRACKING\n"
+        "for name in (*LIBRARIES, *TRACKING): importlib.import_module(name)\n"
+        "before = len(asked)\n"
+        "torch.cuda.is_available()\n"
+        "print(before, len(asked))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(SOURCES)}
+    environment.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    before, after = map(int, done.stdout.split())
+    assert (before, after) == (0, 1)
