@@ -104,11 +104,12 @@ def _parts(body: bytes, boundary: str) -> tuple[str, bytes, dict[str, list[str]]
     """Type and bytes of the film of a form, and its other fields."""
     films: list[tuple[str, bytearray]] = []
     fields: dict[str, list[str]] = {}
-    decoder = MultipartDecoder(boundary.encode("latin-1", "replace"), _MAX_HINTS, max_parts=_MAX_PARTS)
+    # The decoder's own limit would hold for the film as well; the whole body was measured as it came.
+    decoder = MultipartDecoder(boundary.encode("latin-1", "replace"), max_parts=_MAX_PARTS)
     decoder.receive_data(body)
     decoder.receive_data(None)
     try:
-        name, target, ended = "", bytearray(), False
+        name, target, said, ended = "", bytearray(), 0, False
         while not ended:
             event = decoder.next_event()
             if isinstance(event, File):
@@ -118,7 +119,12 @@ def _parts(body: bytes, boundary: str) -> tuple[str, bytes, dict[str, list[str]]
                 name, target = event.name, bytearray()
             elif isinstance(event, Data):
                 target += event.data
-                if not event.more_data and not (films and target is films[-1][1]):
+                if films and target is films[-1][1]:
+                    continue
+                said += len(event.data)
+                if said > _MAX_HINTS:
+                    raise BodyError(400, "form", f"the fields beside the film hold over {_MAX_HINTS} bytes")
+                if not event.more_data:
                     fields.setdefault(name, []).append(target.decode())
             ended = isinstance(event, Epilogue | NeedData)
     except (ValueError, RequestEntityTooLarge) as error:

@@ -246,6 +246,18 @@ def test_a_form_carries_the_film_and_hints(root: Path, serve: Serve) -> None:
     assert client.post("/predict/toy", files=part, data=options).json()["hints"] == ["T2 BR=412,980.5"]
 
 
+def test_a_form_carries_a_film_of_any_size_but_few_words(root: Path, serve: Serve) -> None:
+    release(root, 1)
+    client, _, _ = serve()
+    large = film(size=(500, 600))
+    assert len(large) > 250_000
+    answer = client.post("/predict/toy", files={"film": ("a.png", large, "image/png")})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["film_sha256"] == ask(client, large).json()["film_sha256"]
+    wordy = client.post("/predict/toy", files={"film": ("a.png", film())}, data={"hint": ["x" * 60_000] * 2})
+    assert error_of(wordy) == (400, "form")
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
