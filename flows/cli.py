@@ -421,7 +421,7 @@ def review_round(
     workers: Annotated[int | None, typer.Option(help="stages that run at once")] = None,
 ) -> None:
     """Close the round of reviews, let the model learn from it, and offer the result for promotion."""
-    from flows.round import run
+    from flows.rounds.command import run
 
     with errors_in_words():
         console.print(run(lane(lane_name).name, simulated, workers), soft_wrap=True)

@@ -18,7 +18,6 @@ from flows.pipeline import build
 from flows.publishing import offer
 from flows.rounds import closing
 from flows.rounds.pointing import point_at
-from stages.core.errors import StageError
 from stages.core.params import project_root
 
 
@@ -54,29 +53,8 @@ def _closed(root: Path, lane: str) -> str:
     """Close the round that is due, or the one that was begun; its events, relative to the checkout."""
     number = closing.pending(root, lane)
     if number is None:
-        found = closing.readiness(root, lane)
+        found = closing.require_ready(root, lane)
         get_run_logger().info(str(found))
-        if not found.ready:
-            raise StageError(
-                f"{found}: review {max(found.needed - found.films, 1)} more with `plumbline review {lane}` "
-                f"({lane}.labels.ready_after in params.yaml)"
-            )
         number = found.round
         closing.begin(root, lane, number)
     return closing.close_held(lane, number, root).relative_to(root).as_posix()
-
-
-def run(lane: str, simulated: bool = False, workers: int | None = None) -> str:
-    """Run the flow on a Prefect server, the one of `make up` or a temporary one; returns what came out.
-
-    Raises:
-        StageError: the round was refused, or a stage failed.
-    """
-    from flows.server import prefect_api, wait_until_up
-
-    wait_until_up(prefect_api(project_root(), temporary=True))
-    state = review_round(lane, simulated, workers, return_state=True)
-    if not state.is_completed():
-        error = state.result(raise_on_failure=False)
-        raise StageError(str(error) if isinstance(error, StageError) else str(state.message))
-    return str(state.message)

@@ -105,6 +105,17 @@ def readiness(root: Path, lane: str) -> Readiness:
     return Readiness(lane, number, len(live), len(now), params.ready_after, len(now - before))
 
 
+def require_ready(root: Path, lane: str) -> Readiness:
+    """`readiness` of a round that may be closed. Raises a StageError that says what a round lacks."""
+    found = readiness(root, lane)
+    if not found.ready:
+        raise StageError(
+            f"{found}: review {max(found.needed - found.films, 1)} more with `plumbline review {lane}` "
+            f"({lane}.labels.ready_after in params.yaml)"
+        )
+    return found
+
+
 def close_round(lane: str, round_: int, root: Path) -> Path:
     """End a round and write its snapshot; a round that has one already is left as it is.
 

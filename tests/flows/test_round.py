@@ -222,6 +222,25 @@ def test_two_rounds_at_once_are_one_too_many(root: Path) -> None:
     assert not (root / "data" / "reviews").exists()
 
 
+def test_the_command_finds_its_server_before_prefect_is_imported_and_refuses_without_one(root: Path) -> None:
+    review(root, POOL[:2])
+    code = (
+        "import sys; import flows.cli; from flows.rounds.command import run\n"
+        "try:\n    run('ceph')\nfinally:\n    print('prefect' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "2 films are reviewed" in done.stderr
+    assert "review 1 more" in done.stderr
+    assert done.stdout.split() == ["False"]
+
+
 def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
