@@ -27,7 +27,7 @@ from flows.review.predicted import queue_from_predictions
 from flows.review.store import EventStore, database_file
 from stages.core.data.schema import LandmarkSchema
 from stages.core.errors import StageError
-from stages.core.model.card import ModelCard, load_card
+from stages.core.model.card import CARD, ModelCard, load_card
 from stages.core.params import parse_params
 from stages.core.stage import STATE
 from stages.custom.description import read_description
@@ -118,13 +118,18 @@ def prepare(
         port=port,
         read_only=read_only,
         annotator=annotator,
-        heatmap=_heatmaps(root, known.model, card, pictures, items),
+        heatmap=_heatmaps(root / known.model.parent, lane, pictures, items),
     )
 
 
 def lane_schema(lane: str) -> LandmarkSchema:
     """The landmarks of a lane, from `stages.<lane>.schema`."""
-    module = importlib.import_module(f"stages.{lane}.schema")
+    try:
+        module = importlib.import_module(f"stages.{lane}.schema")
+    except ModuleNotFoundError:
+        raise StageError(
+            f"the lane {lane} has no landmarks on films, so there is nothing to review"
+        ) from None
     found = [
         value for value in vars(module).values() if isinstance(value, LandmarkSchema) and value.lane == lane
     ]
@@ -170,16 +175,16 @@ def queue_file(
     return queue
 
 
-def _heatmaps(
-    root: Path, model: Path, card: ModelCard, pictures: FilmPictures, items: list[Item]
-) -> HeatmapPng | None:
-    """Heatmaps of the model that made the queue; None where the lane or the folder has no such model."""
-    if card.lane not in MAP_MODELS or card.key != items[0].model_key:
+def _heatmaps(models: Path, lane: str, pictures: FilmPictures, items: list[Item]) -> HeatmapPng | None:
+    """Heatmaps of the model that made the queue, which need not be the lane's last; None where it is not here."""
+    cards = sorted(models.glob(f"*/{CARD}")) if lane in MAP_MODELS else []
+    made = [card.parent for card in cards if load_card(card.parent).key == items[0].model_key]
+    if not made:
         return None
 
     def open_model() -> MapModel:
-        module, name = MAP_MODELS[card.lane]
-        opened: MapModel = getattr(importlib.import_module(module), name).open(root / model)
+        module, name = MAP_MODELS[lane]
+        opened: MapModel = getattr(importlib.import_module(module), name).open(made[0])
         return opened
 
     return Heatmaps(pictures, open_model)

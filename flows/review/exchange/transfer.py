@@ -94,8 +94,10 @@ def import_review(config: ReviewConfig, name: str, path: Path, annotator: str) -
         raise StageError(f"{path}: films of another size than here: {named}")
     desk = Desk(config)
     results: list[str] = []
+    at = ""
     try:
         for film in films:
+            at = film.film
             item = first[film.film]
             if said := _verdicts(config, item, film, annotator):
                 desk.open(item.rank, annotator)
@@ -103,7 +105,7 @@ def import_review(config: ReviewConfig, name: str, path: Path, annotator: str) -
                 desk.release(item.rank, annotator)
     except RefusedError as error:
         done = f"{results.count('stored')} verdicts of earlier films are in; importing again adds the rest"
-        raise StageError(f"{path}: {error} ({done})") from None
+        raise StageError(f"{path}, film {at}: {error} ({done})") from None
     finally:
         desk.store.close()
     return Imported(results.count("stored"), results.count("known"), len(films))

@@ -84,6 +84,21 @@ def test_a_lane_with_a_queue_stage_shows_that_queue(tmp_path: Path) -> None:
     assert config.database == root / ".plumbline" / "review" / "ceph" / "events.sqlite"
 
 
+def test_heatmaps_are_those_of_the_model_that_made_the_queue(tmp_path: Path) -> None:
+    root = _checkout(tmp_path, {"ceph-queue": {}})
+    write_queue(root / "data" / "ceph" / "queue.parquet", table_of(queue_items()))
+    base, tuned = (
+        root / "models" / "ceph" / "base" / "card.json",
+        root / "models" / "ceph" / "tuned" / "card.json",
+    )
+    tuned.parent.mkdir()
+    tuned.write_text(json.dumps(CARD | {"key": "ef" * 32}))
+    lanes.LANES["ceph"] = lanes.Lane("ceph", Path("models/ceph/tuned"))
+    assert prepare("ceph", root).heatmap is not None
+    base.unlink()
+    assert prepare("ceph", root).heatmap is None
+
+
 def test_a_lane_without_one_gets_a_queue_of_its_models_predictions_once(tmp_path: Path) -> None:
     root = _checkout(tmp_path, {})
     said: list[str] = []
@@ -132,6 +147,11 @@ def test_a_queue_of_another_lane_is_an_error(tmp_path: Path) -> None:
 def test_a_lane_is_known_by_its_schema() -> None:
     assert lane_schema("chest") == CHEST
     assert lane_schema("spine") == SPINE
+
+
+def test_a_lane_without_films_has_nothing_to_review() -> None:
+    with pytest.raises(StageError, match="the lane pose has no landmarks on films"):
+        lane_schema("pose")
 
 
 def test_a_port_that_is_taken_is_an_error_in_words(tmp_path: Path) -> None:
