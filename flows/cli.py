@@ -349,7 +349,8 @@ def promote(
     from flows import registry
 
     with errors_in_words():
-        console.print(str(registry.promote(lane(lane_name).name, project_root(), force=force, reason=reason)))
+        decided = registry.promote(lane(lane_name).name, project_root(), force=force, reason=reason)
+        console.print(str(decided), soft_wrap=True)
 
 
 @app.command()
@@ -362,7 +363,8 @@ def rollback(
     from flows import registry
 
     with errors_in_words():
-        console.print(str(registry.rollback(lane(lane_name).name, project_root(), to=to, reason=reason)))
+        decided = registry.rollback(lane(lane_name).name, project_root(), to=to, reason=reason)
+        console.print(str(decided), soft_wrap=True)
 
 
 @app.command()
@@ -378,7 +380,7 @@ def review(
     from flows.review.launch import launch
 
     with errors_in_words():
-        launch(lane(lane_name).name, project_root(), port, name, read_only, host, open_page, console.print)
+        launch(lane(lane_name).name, project_root(), port, name, read_only, host, open_page, typer.echo)
 
 
 @app.command("review-export")

@@ -138,8 +138,11 @@ def rollback(
             ),
         )
         before = registered.champion
-        _show(root, registered_as(root, registered.name))
-    text = f"version {target} is champion again (was {before})"
+        text = f"version {target} is champion again (was {before})"
+        try:
+            _show(root, registered_as(root, registered.name))
+        except StageError as error:
+            raise StageError(f"{registered.name}: {text}, but MLflow does not show it yet: {error}") from None
     return Decision(registered.name, target, target, before, (), text)
 
 
@@ -163,7 +166,9 @@ def _withdrawn(registered: Registered, candidate: Candidate) -> tuple[str, ...]:
     if taken is None:
         return ()
     why = f": {taken.why}" if taken.why else ""
-    return (f"it was rolled back on {taken.when:%Y-%m-%d} by {taken.who}{why}; --force brings it back",)
+    return (
+        f"it was rolled back on {taken.when:%Y-%m-%d} by {taken.who}{why}; --force with a --reason brings it back",
+    )
 
 
 def _register(root: Path, registered: Registered, shelf: Shelved) -> int:

@@ -84,8 +84,12 @@ def create_app(
     async def predict(lane: str, request: Request) -> Response:
         """Landmarks of one film: its bytes as the body, or a form with the field `film`."""
         start = time.perf_counter()
-        response = await _predict(service, params, lane, request)
         known = lane if lane in service.posts else "unknown"
+        try:
+            response = await _predict(service, params, lane, request)
+        except Exception:
+            service.metrics.requests.labels(known, "500").inc()
+            raise
         service.metrics.requests.labels(known, str(response.status_code)).inc()
         service.metrics.latency.labels(known).observe(time.perf_counter() - start)
         return response

@@ -160,7 +160,7 @@ def sources(root: Path, wanted: list[str], model: Path | None = None) -> list[So
     for word in wanted:
         lane = word.partition("-")[0]
         if not reads_films(lane, root):
-            known = ", ".join(known_lanes(root))
+            known = ", ".join(name for name in known_lanes(root) if reads_films(name, root))
             problems.append(f"'{word}': no lane that reads films; the lanes are {known}")
         elif lane in found:
             problems.append(f"'{word}': the lane {lane} is served already, by {found[lane].name}")

@@ -420,6 +420,22 @@ def test_rollback_says_what_is_possible(checkout: Checkout) -> None:
     assert in_mlflow(checkout)[1] == {"champion": 2, "previous": 1, "challenger": 3}
 
 
+def test_a_rollback_that_mlflow_did_not_hear_of_says_that_it_happened(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for model, error in (("a", 4.0), ("b", 3.0)):
+        build(checkout, model, error)
+        promote(checkout)
+
+    def away(*_: object) -> None:
+        raise StageError("MLflow is away")
+
+    monkeypatch.setattr("flows.registry.commands.match", away)
+    with pytest.raises(StageError, match=r"version 1 is champion again \(was 2\), but .*: MLflow is away"):
+        registry.rollback("toy", checkout.root)
+    assert registry.history("toy", checkout.root)[-1].target == 1
+
+
 def test_trouble_in_one_lane_holds_up_no_other(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     build(checkout, "a", 4.0)
     broken = checkout.root / "models/bad/candidate.json"

@@ -246,6 +246,22 @@ def test_a_form_carries_the_film_and_hints(root: Path, serve: Serve) -> None:
     assert client.post("/predict/toy", files=part, data=options).json()["hints"] == ["T2 BR=412,980.5"]
 
 
+def test_a_request_that_breaks_the_service_is_counted(
+    root: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("not foreseen")
+
+    release(root, 1)
+    client, service, _ = serve()
+    monkeypatch.setattr("flows.serving.app.read_upload", broken)
+    with pytest.raises(RuntimeError, match="not foreseen"):
+        ask(client, film())
+    assert b'plumbline_requests_total{lane="toy",status="500"} 1.0' in client.get("/metrics").content
+    for _ in range(PARAMS.workers + PARAMS.queue):  # no place was lost on the way
+        service.desk.reserve()
+
+
 def test_a_form_carries_a_film_of_any_size_but_few_words(root: Path, serve: Serve) -> None:
     release(root, 1)
     client, _, _ = serve()
