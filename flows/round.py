@@ -37,7 +37,7 @@ def review_round(lane: str, simulated: bool = False, workers: int | None = None)
         events = f"data/{lane}/simulated/{closing.EVENTS}" if simulated else _closed(root, lane)
         if point_at(root, lane, events):
             logger.info(f"params.yaml: {lane}.events is {events} now")
-        built = build([f"{lane}-*"], workers, return_state=True)
+        built = build([f"{lane}-*"], workers=workers, return_state=True)
         if not built.is_completed():
             return Failed(message=f"the round is not finished, run it again: {built.message}")
         said = list(offer(root, lane, reason=f"after a round on {events}"))

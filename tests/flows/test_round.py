@@ -333,7 +333,7 @@ def test_simulated_events_are_learned_from_as_they_are(
 ) -> None:
     point_at(root, "ceph", "elsewhere")
     write_events(root / "data/ceph/simulated/events.parquet", [event(1, POOL[0], 1)])
-    completed, said = flow(simulated=True)
+    completed, said = flow(simulated=True, workers=1)
     assert completed, said
     assert "data/ceph/simulated/events.parquet" in said
     assert len(read_events(root / "tuned.parquet")) == 1
