@@ -18,6 +18,7 @@ FILM_TYPES = (
     "image/png",
     "image/jpeg",
     "image/tiff",
+    "image/bmp",
     "application/dicom",
     "application/octet-stream",
 )

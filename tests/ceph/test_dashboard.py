@@ -218,6 +218,20 @@ def test_reviewers_who_follow_what_they_see_are_seen_to() -> None:
     assert hidden.value == pytest.approx(100 * 8 / SN)
 
 
+def test_imported_verdicts_have_no_time() -> None:
+    timed = reviewed(np.zeros((2, 19)), ["uncertain"] * 2)
+    imported = [
+        e.model_copy(update={"dwell_ms": 0, "film": f"i{e.film}", "event_id": f"{8000 + i:032x}"})
+        for i, e in enumerate(timed)
+    ]
+    alone, both = Reviews.of(timed), Reviews.of([*timed, *imported])
+    assert both.films_per_hour == alone.films_per_hour
+    assert both.seconds(False, SAMPLING) == alone.seconds(False, SAMPLING)
+    assert round_rows(both, SAMPLING)[0].films == 4
+    (row,) = round_rows(Reviews.of(imported), SAMPLING)
+    assert np.isnan(row.seconds.value)
+
+
 def test_simulated_times_are_said_to_be_no_times(lane: Judged, tmp_path: Path) -> None:
     events = [e.model_copy(update={"ui_version": UI_VERSION}) for e in read_events(lane.events)]
     write_events(tmp_path / "events" / "events.parquet", events)
@@ -265,6 +279,7 @@ def test_what_the_checkout_knows_is_on_the_commands_page_only(lane: Judged, tmp_
     text = read_page(tmp_path / "loop.html").text
     assert "ceph-phantom 2" in text
     assert "ann@host" in text
+    assert "Objections" in text
     assert "45.0 min" in text
     plain = write(lane, tmp_path / "plain.html")[1].text
     assert "ann@host" not in plain

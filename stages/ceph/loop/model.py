@@ -95,9 +95,8 @@ def registry_tables(checkout: Checkout) -> list[Child]:
     """Registered models and the deployment log."""
     content: list[Child] = []
     if checkout.versions:
-        headings = ["Version", "Registered", "Gate error", "Against champion", "Verdict"]
         content.append(
-            table(headings, checkout.versions, numeric=(2,), caption="Registered models, oldest first.")
+            table(VERSIONS, checkout.versions, numeric=(2,), caption="Registered models, oldest first.")
         )
     if checkout.deployments:
         content.append(table(DEPLOYMENTS, checkout.deployments, caption="Deployment log, newest first."))

@@ -135,7 +135,9 @@ def _agreement(reviews: Reviews, sampling: Sampling) -> Child:
 
 def add_time(page: Page, reviews: Reviews, sampling: Sampling) -> None:
     """Seconds a film, shown against hidden."""
-    lead = "Time spent on landmarks, from the events' dwell times."
+    lead = (
+        "Time spent on landmarks, from the events' dwell times; imported verdicts have none and are left out."
+    )
     if reviews.simulated:
         lead += (
             " These events are simulated: their times are a formula (look, move, reach), so that no figure here says "
@@ -143,7 +145,7 @@ def add_time(page: Page, reviews: Reviews, sampling: Sampling) -> None:
         )
     rows: list[list[Child | Cell]] = []
     for blinded, said in ((False, "points shown"), (True, "points hidden")):
-        own = reviews.sittings[reviews.sittings["blinded"] == blinded]
+        own = reviews.sittings[reviews.sittings["blinded"] == blinded].dropna(subset="seconds")
         found = reviews.seconds(blinded, sampling) if len(own) else Estimate(np.nan)
         median = figure(float(own["seconds"].median())) if len(own) else "–"
         rows.append([said, f"{len(own):,}", figure(found.value), interval(found), median])

@@ -93,13 +93,15 @@ class Reviews:
     def seconds(self, blinded: bool, sampling: Sampling) -> Estimate:
         """Mean seconds a film, of films whose points were shown, or were not."""
         own = self.sittings
-        return estimate(own[own["blinded"] == blinded], "seconds", by_film(sampling))
+        return estimate(own[own["blinded"] == blinded].dropna(subset="seconds"), "seconds", by_film(sampling))
 
     @property
     def films_per_hour(self) -> float:
         """Films of points that were shown, by the time that reviewers spent on their landmarks."""
         own = self.sittings[~self.sittings["blinded"]]
-        return 3600 * len(own) / own["seconds"].sum() if own["seconds"].sum() > 0 else float("nan")
+        return (
+            3600 * own["seconds"].count() / own["seconds"].sum() if own["seconds"].sum() > 0 else float("nan")
+        )
 
     def anchoring(self, sampling: Sampling) -> tuple[Estimate, Estimate]:
         """Mean distance of reviewers from the model where its points were shown, and where they were hidden.
@@ -162,13 +164,14 @@ def _row(event: ReviewEvent, scale: float | None) -> tuple[object, ...]:
 
 
 def _sittings(events: Sequence[ReviewEvent]) -> pd.DataFrame:
-    """Time on a film each time it was opened, undone verdicts included."""
+    """Time on a film each time it was opened, undone verdicts included; NaN where none was taken (imports)."""
     rows = [
         (e.film, e.annotator, e.round, e.queue_kind, e.blinded, e.rank, e.dwell_ms / 1000) for e in events
     ]
     keys = ["film", "annotator", "round", "kind", "blinded", "rank"]
     table = pd.DataFrame(rows, columns=[*keys, "seconds"]).astype({"blinded": bool, "seconds": float})
-    return table.groupby(keys, sort=True)[["seconds"]].sum().reset_index()
+    times = table.groupby(keys, sort=True)[["seconds"]].sum().reset_index()
+    return times.assign(seconds=times["seconds"].where(times["seconds"] > 0))
 
 
 @dataclass(frozen=True)
