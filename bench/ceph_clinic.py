@@ -23,8 +23,8 @@ the distance of the readers from each other stands beside them. The base's own t
 after, in mm. Intervals are bootstraps over films (no patients are known); differences are paired film by film. One
 base, one seed, one clinic: differences near the interval's edge are no proof.
 
-DIR keeps every finished training, and the study goes on there when it is started again. Writes ceph_clinic.csv and
-prints it.
+DIR keeps every finished training, by replay and epochs, and the study goes on there when it is started again. Writes
+ceph_clinic.csv and prints it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,10 @@ class Settings:
 
     replay: float
     epochs: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.replay:g}-{self.epochs}"
 
 
 CANDIDATES = [Settings(replay, epochs) for replay in (0.5, 0.75, 0.9) for epochs in (2, 4)]
@@ -227,15 +231,15 @@ class Study:
         return fold(read_events(folder), WEIGHTS)
 
 
-def tune(study: Study, arm: Arm) -> Locator:
+def tune(study: Study, arm: Arm, chosen: Settings) -> Locator:
     """Fine-tune the base on an arm's reviews."""
     known = base_films(study.data, "train")
     if arm.films:
         reviewed = reviewed_films(study.store, study.review(arm))
-        base_rows, reviewed_rows = with_replay(len(known), len(reviewed), study.settings.replay)
+        base_rows, reviewed_rows = with_replay(len(known), len(reviewed), chosen.replay)
         epoch = known.take(base_rows).followed_by(reviewed.take(reviewed_rows))
     else:
-        steps = sum(map(len, with_replay(len(known), SIZES[-1], study.settings.replay)))
+        steps = sum(map(len, with_replay(len(known), SIZES[-1], chosen.replay)))
         epoch = known.take(np.arange(steps) % len(known))
     settings = study.model.settings
     trained = fit(
@@ -244,14 +248,14 @@ def tune(study: Study, arm: Arm) -> Locator:
         epoch.points,
         epoch.weight,
         None,
-        plan(settings.fit, study.settings.epochs),
+        plan(settings.fit, chosen.epochs),
         study.model.state,
         study.observe,
         seed=SEED,
         threads=study.threads,
         device_name=study.device,
         sizes_raw=epoch.sizes_raw,
-        name=arm.name,
+        name=f"{arm.name}-{chosen.name}",
     )
     import torch
 
@@ -280,10 +284,10 @@ class Answers:
 
 def answers(study: Study, arm: Arm) -> Answers:
     """Those of an arm, from the work folder where it is there."""
-    kept = study.work / "answers" / f"{arm.name}.npz"
+    kept = study.work / "answers" / study.settings.name / f"{arm.name}.npz"
     if not kept.is_file():
         clock = time.monotonic()
-        locator = tune(study, arm)
+        locator = tune(study, arm, study.settings)
         judged = np.flatnonzero((study.folds == arm.fold) | (arm.fold < 0))
         points = np.full((len(study.store), CEPH.n_points, 2), np.nan)
         found = locator.locate(np.asarray(study.store.images[judged])).points
@@ -316,10 +320,7 @@ def choose(study: Study) -> tuple[Settings, pd.DataFrame]:
     """Replay and epochs, and one row a candidate; see the module's docstring."""
     rows = []
     for candidate in CANDIDATES:
-        trial = replace(study, settings=candidate, work=study.work / f"{candidate.replay}-{candidate.epochs}")
-        shared = {"data", "store", "model", "seen", "uncertainty", "folds"}  # read once for all candidates
-        trial.__dict__.update({name: getattr(study, name) for name in shared})
-        tried = [tried_on_fold(trial, number) for number in range(FOLDS)]
+        tried = [tried_on_fold(study, number, candidate) for number in range(FOLDS)]
         base, clinic = (np.mean([one[i] for one in tried], axis=0) for i in (0, 1))
         known = len(study.data.trainable("train"))
         shown = candidate.epochs * len(with_replay(known, CHOSEN_ON, candidate.replay)[1])
@@ -336,24 +337,27 @@ def choose(study: Study) -> tuple[Settings, pd.DataFrame]:
     return Settings(float(best["replay"]), int(best["epochs"])), found
 
 
-def tried_on_fold(trial: Study, number: int) -> tuple[np.ndarray, np.ndarray]:
+def tried_on_fold(study: Study, number: int, candidate: Settings) -> tuple[np.ndarray, np.ndarray]:
     """Changes of the base's val and gate films, mm, and of the unreviewed films of a fold's pool, percent of S-N."""
     arm = Arm(number, "random", CHOSEN_ON)
-    kept = trial.work / f"{arm.name}.npz"
+    kept = study.work / "tried" / candidate.name / f"{arm.name}.npz"
     if not kept.is_file():
-        locator, others = tune(trial, arm), trial.order(arm)[CHOSEN_ON:]
-        after = base_mm(trial, locator, "val", "gate") - base_mm(trial, trial.model.locator, "val", "gate")
-        truth = truths(trial)
-        percents = []
-        for one in (locator, trial.model.locator):
-            points = np.full((len(trial.store), CEPH.n_points, 2), np.nan)
-            found = one.locate_once(np.asarray(trial.store.images[others])).points
-            points[others] = trial.store.to_raw(found, others)
-            percents.append(errors(points, truth["reader_a"], truth["mean"])[1][others])
+        others = study.order(arm)[CHOSEN_ON:]
+        locators = tune(study, arm, candidate), study.model.locator
+        after, before = (base_mm(study, one, "val", "gate") for one in locators)
+        percent_after, percent_before = (clinic_percent(study, one, others) for one in locators)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, base=after, clinic=percents[0] - percents[1])
+        np.savez(kept, base=after - before, clinic=percent_after - percent_before)
     with np.load(kept) as saved:
         return saved["base"], saved["clinic"]
+
+
+def clinic_percent(study: Study, locator: Locator, rows: np.ndarray) -> np.ndarray:
+    """Error against reader A of each of some films of the clinic, each looked at once, percent of S-N."""
+    truth = truths(study)
+    points = np.full((len(study.store), CEPH.n_points, 2), np.nan)
+    points[rows] = study.store.to_raw(locator.locate_once(np.asarray(study.store.images[rows])).points, rows)
+    return errors(points, truth["reader_a"], truth["mean"])[1][rows]
 
 
 def truths(study: Study) -> dict[str, np.ndarray]:

@@ -28,7 +28,7 @@ def slug(stage: str) -> str:
 def rows(
     root: Path, outcomes: Mapping[str, str], seconds: Mapping[str, float], links: Links, ui: str | None
 ) -> Iterator[dict[str, object]]:
-    """The table of stages, a row each; stages that span lanes have none."""
+    """The table of stages, a row each; the lane is "" for stages that span lanes."""
     lanes = known_lanes(root)
     for stage, outcome in outcomes.items():
         lane = stage.partition("-")[0]

@@ -15,7 +15,7 @@ from flows.registry.log import Event, Registered, fold, read_log
 from flows.registry.shelf import shelved
 from stages.core.errors import StageError
 from stages.core.model.card import load_card
-from stages.core.params import parse_params
+from stages.core.params import load_params, lookup, parse_params
 from stages.core.report.wording import figure
 from stages.core.tracking.journal import read_journal
 
@@ -39,7 +39,6 @@ def write_loop_page(root: Path, lane: str) -> Path:
         raise StageError(f"the lane {lane} does not learn from reviewers; there is {', '.join(LANES)}")
 
     from stages.ceph.dashboard import LoopEvidence, Params, loop_page
-    from stages.core.params import load_params, lookup
     from stages.core.review.events import read_events
 
     tree = parse_params(root / "params.yaml")

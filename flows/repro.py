@@ -26,7 +26,7 @@ from types import FrameType
 import psutil
 
 from flows import quick_dvc, warm
-from flows.processes import follow_parent, tree
+from flows.processes import follow_parent, ignored, tree
 from stages.core.errors import StageError
 from stages.core.lifeline import DVC_PROCESS
 from stages.core.stage import STATE
@@ -135,7 +135,7 @@ class Runner:
         with self._guard:
             self.stopping = True
             running = list(self._running)
-        with _signals_ignored():
+        with ignored(signal.SIGTERM, signal.SIGINT):
             for process in running:
                 process.terminate()
             deadline = time.monotonic() + 2 * GRACE
@@ -166,16 +166,6 @@ def _wait_for(lock: int, root: Path, patience: float, say: Callable[[str], None]
                 say(f"another build runs in {root}: this one waits until it is done")
                 say = None
             time.sleep(TICK)
-
-
-@contextmanager
-def _signals_ignored() -> Iterator[None]:
-    previous = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
 
 
 class _Stopper:

@@ -25,10 +25,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from flows.processes import ignored
 
 _CONNECTION = "PLUMBLINE_WARM_FD"
 """Environment variable: the file descriptor by which a DVC reaches the server of the flow that started it."""
@@ -146,7 +148,9 @@ class _Starter:
         if call is None or connection is None:
             self._cold(executable, cmd, **options)
             return
-        with connection, _interrupts_are_for_the_stage():
+        # As DVC does: a Ctrl-C reaches the stage too, and DVC goes on when that has ended.
+        main = threading.current_thread() is threading.main_thread()
+        with connection, ignored(signal.SIGINT) if main else nullcontext():
             status = _run(connection, call, options["env"], options["cwd"])
         if status != 0:
             from dvc.stage.exceptions import StageCmdFailedError
@@ -180,16 +184,3 @@ def _run(
         return -signal.SIGTERM  # the server is gone, and its stages with it
     finally:
         running.discard(pid)
-
-
-@contextmanager
-def _interrupts_are_for_the_stage() -> Iterator[None]:
-    """As DVC does: a Ctrl-C reaches the stage too, and DVC goes on when that has ended."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -21,7 +21,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -45,7 +45,7 @@ _TICK = 0.02
 """Seconds after which the end of a stage is noticed."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Stage:
     """A process that was forked, and the connection that waits for its end."""
 
@@ -53,8 +53,17 @@ class _Stage:
     messages: Connection
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What a DVC asks for, the descriptors of its output, and the connection that is told how it went."""
+
+    asked: dict[str, Any]
+    outputs: Sequence[int]
+    messages: Connection
+
+
 def main(fd: int) -> None:
-    """Serve; returns in a forked process only, with the request in its place: see `_become`."""
+    """Serve until the owner is gone. A forked process leaves by `_become` instead."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the stages; the owner's end ends this
     setproctitle("python -m flows.warm_server")
     control = socket.socket(fileno=fd)
@@ -78,74 +87,72 @@ def _serve(control: socket.socket) -> dict[str, Any] | None:
     """Fork for every request; returns it in the forked process, and None when the owner is gone."""
     waiting = selectors.DefaultSelector()
     waiting.register(control, selectors.EVENT_READ)
-    stages: dict[int, _Stage] = {}
+    stages: list[_Stage] = []
     while True:
         for key, _ in waiting.select(_TICK if stages else None):
             if key.fileobj is control:
                 _, fds, *_ = socket.recv_fds(control, 1, 1)
                 if not fds:
-                    for stage in stages.values():
+                    for stage in stages:
                         _end(stage)
                     return None
-                connection = socket.socket(fileno=fds[0])
-                waiting.register(connection, selectors.EVENT_READ)
-            elif isinstance(key.fileobj, socket.socket):
-                waiting.unregister(key.fileobj)
-                asked = _read(key.fileobj)
-                if asked is None:
-                    continue
-                messages, outputs, request = asked
-                forked = _fork(messages)
+                waiting.register(socket.socket(fileno=fds[0]), selectors.EVENT_READ)
+                continue
+            waiting.unregister(key.fileobj)
+            if key.data is not None:  # nothing is sent while a stage runs: this is the end of its DVC
+                _end(key.data)
+            elif isinstance(key.fileobj, socket.socket) and (request := _read(key.fileobj)):
+                forked = _fork(request)
                 if forked is None:
                     waiting.close()
                     control.close()
-                    for other in stages.values():
+                    for other in stages:
                         other.messages.close()
-                    for number, output in enumerate(outputs, 1):
-                        os.dup2(output, number)
-                        os.close(output)
-                    return request
-                for output in outputs:
-                    os.close(output)
-                stages[forked.pid] = forked
-                waiting.register(messages, selectors.EVENT_READ, data=forked)
-            else:  # nothing is sent while a stage runs: this is the end of its DVC
-                waiting.unregister(key.fileobj)
-                _end(key.data)
-        for stage in [s for s in stages.values() if _tell_end(s)]:
-            del stages[stage.pid]
+                    return request.asked
+                stages.append(forked)
+                waiting.register(forked.messages, selectors.EVENT_READ, data=forked)
+        for stage in [s for s in stages if _tell_end(s)]:
+            stages.remove(stage)
             with suppress(KeyError):
                 waiting.unregister(stage.messages)
             stage.messages.close()
 
 
-def _read(connection: socket.socket) -> tuple[Connection, list[int], dict[str, Any]] | None:
+def _read(connection: socket.socket) -> _Request | None:
     """What a DVC asks for; None where it went without asking, as for a stage that did not have to run."""
-    with connection:
-        _, fds, *_ = socket.recv_fds(connection, 1, 2)
-        if len(fds) != 2:
-            return None
-        messages = Connection(os.dup(connection.fileno()))
+    outputs: list[int] = []
     try:
-        return messages, fds, json.loads(messages.recv_bytes())
-    except EOFError:
+        with connection:
+            _, outputs, *_ = socket.recv_fds(connection, 1, 2)
+            messages = Connection(os.dup(connection.fileno()))
+        return _Request(json.loads(messages.recv_bytes()), outputs, messages)
+    except (EOFError, OSError):
+        for output in outputs:
+            os.close(output)
         return None
 
 
-def _fork(messages: Connection) -> _Stage | None:
+def _fork(request: _Request) -> _Stage | None:
+    """A process for a stage, which writes where its DVC does; None in that process."""
     server = os.getpid()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads of libraries, which bear it
         pid = os.fork()
     if pid == 0:
-        messages.close()
+        request.messages.close()
+        for number, output in enumerate(request.outputs, 1):
+            os.dup2(output, number)
+            os.close(output)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         end_with_parent()
         if os.getppid() != server:
             os._exit(1)
         return None
-    messages.send_bytes(str(pid).encode())
-    return _Stage(pid, messages)
+    for output in request.outputs:
+        os.close(output)
+    with suppress(OSError):  # its DVC may be gone, which shows at the connection
+        request.messages.send_bytes(str(pid).encode())
+    return _Stage(pid, request.messages)
 
 
 def _tell_end(stage: _Stage) -> bool:

@@ -209,14 +209,7 @@ def test_two_rounds_at_once_are_one_too_many(root: Path) -> None:
     review(root, POOL[:4])
     code = "import sys, pathlib; from flows.rounds import closing; closing.close_round('ceph', 1, pathlib.Path('.'))"
     with closing.alone(root, "ceph"):
-        other = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=root,
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        other = _python(root, code)
     assert other.returncode == 1
     assert "another round of ceph is being run" in other.stderr
     assert not (root / "data" / "reviews").exists()
@@ -228,17 +221,15 @@ def test_the_command_finds_its_server_before_prefect_is_imported_and_refuses_wit
         "import sys; import flows.cli; from flows.rounds.command import run\n"
         "try:\n    run('ceph')\nfinally:\n    print('prefect' in sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=root,
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _python(root, code)
     assert "2 films are reviewed" in done.stderr
     assert "review 1 more" in done.stderr
     assert done.stdout.split() == ["False"]
+
+
+def _python(root: Path, code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=root, env=_environment(), capture_output=True, text=True, check=False)
 
 
 def _environment() -> dict[str, str]:

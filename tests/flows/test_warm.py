@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
@@ -100,6 +103,27 @@ def test_code_is_read_when_the_stage_starts(
 def test_work_of_threads_is_waited_for(server: warm.WarmServer, root: Path) -> None:
     assert run(server, root, "thread") == 0
     assert (root / "late").exists()
+
+
+@pytest.mark.parametrize("said", ["nothing", "its output", "all"])
+def test_a_dvc_that_goes_early_does_not_take_the_server_along(
+    server: warm.WarmServer, root: Path, said: str
+) -> None:
+    request = {"module": "job", "arguments": ["sleep"], "environment": {**os.environ}, "folder": str(root)}
+    for _ in range(5):
+        with until(server.connect, 60.0, "the server") as connection:
+            if said != "nothing":
+                socket.send_fds(connection, [b"f"], [1, 2])
+            if said == "all":
+                with Connection(os.dup(connection.fileno())) as messages:
+                    messages.send_bytes(json.dumps(request).encode())
+    assert run(server, root, "status") == 3
+    until(lambda: not _children_of(server, "sleep"), 10.0, "the end of the stages")
+
+
+def _children_of(server: warm.WarmServer, word: str) -> list[psutil.Process]:
+    assert server._process is not None
+    return [p for p in psutil.Process(server._process.pid).children() if word in " ".join(p.cmdline())]
 
 
 def test_two_stages_run_at_once(server: warm.WarmServer, root: Path) -> None:
